@@ -1,0 +1,107 @@
+"""Async IPC on asyncio. The public names; see docs/ for what each does.
+
+The floor plan (imports point downward only; tests/test_layers.py holds it):
+
+    9 cli          parse, call the public API, print
+    7 pool         Master-Worker task pool
+    6 supervisor   starts, watches and stops processes; run, graceful_shutdown
+    3 kernel       one kernel object, one file
+    2 _loop        how the loop waits
+    1 _sys, wire   system calls without a loop; protocols without I/O
+    0 exceptions
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .exceptions import BrokenResourceError as BrokenResourceError
+    from .exceptions import BusyResourceError as BusyResourceError
+    from .exceptions import ClosedResourceError as ClosedResourceError
+    from .exceptions import EndOfStream as EndOfStream
+    from .exceptions import IPCError as IPCError
+    from .exceptions import PoolClosed as PoolClosed
+    from .exceptions import ProtocolError as ProtocolError
+    from .exceptions import RemoteError as RemoteError
+    from .exceptions import RemoteTraceback as RemoteTraceback
+    from .exceptions import SerializationError as SerializationError
+    from .exceptions import ShutdownTimeout as ShutdownTimeout
+    from .exceptions import TaskQuarantined as TaskQuarantined
+    from .exceptions import TaskTimeout as TaskTimeout
+    from .exceptions import UnsupportedPlatform as UnsupportedPlatform
+    from .exceptions import WorkerBootError as WorkerBootError
+    from .exceptions import WorkerCrashed as WorkerCrashed
+    from .exceptions import WouldBlock as WouldBlock
+    from .kernel.pipes import PipeReceiveStream as PipeReceiveStream
+    from .kernel.pipes import PipeSendStream as PipeSendStream
+    from .kernel.pipes import create_pipe as create_pipe
+    from .pool.job import Job as Job
+    from .pool.mapping import MapResults as MapResults
+    from .pool.pool import Pool as Pool
+    from .pool.pool import PoolStatistics as PoolStatistics
+    from .pool.pool import WorkerStatistics as WorkerStatistics
+    from .supervisor.shutdown import GracefulShutdown as GracefulShutdown
+    from .supervisor.shutdown import graceful_shutdown as graceful_shutdown
+    from .supervisor.shutdown import run as run
+
+__version__ = "0.1.0"
+
+# Loaded on first use: a worker process imports aioipc too, and must not pay for what only masters need.
+_HOMES = {
+    "aioipc.exceptions": (
+        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed ProtocolError "
+        "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
+        "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+    ),
+    "aioipc.kernel.pipes": "PipeReceiveStream PipeSendStream create_pipe",
+    "aioipc.pool.job": "Job",
+    "aioipc.pool.mapping": "MapResults",
+    "aioipc.pool.pool": "Pool PoolStatistics WorkerStatistics",
+    "aioipc.supervisor.shutdown": "GracefulShutdown graceful_shutdown run",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # noqa: RUF022 - sorted as people look things up: words first, errors last
+    "GracefulShutdown",
+    "Job",
+    "MapResults",
+    "PipeReceiveStream",
+    "PipeSendStream",
+    "Pool",
+    "PoolStatistics",
+    "WorkerStatistics",
+    "create_pipe",
+    "graceful_shutdown",
+    "run",
+    "BrokenResourceError",
+    "BusyResourceError",
+    "ClosedResourceError",
+    "EndOfStream",
+    "IPCError",
+    "PoolClosed",
+    "ProtocolError",
+    "RemoteError",
+    "RemoteTraceback",
+    "SerializationError",
+    "ShutdownTimeout",
+    "TaskQuarantined",
+    "TaskTimeout",
+    "UnsupportedPlatform",
+    "WorkerBootError",
+    "WorkerCrashed",
+    "WouldBlock",
+]
+
+
+def __getattr__(name: str) -> object:
+    if (module := _HOME_OF.get(name)) is None:
+        raise AttributeError(f"module 'aioipc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,192 @@
+"""Every error of aioipc.
+
+    IPCError
+    ├── ClosedResourceError   you closed it (also anyio's)
+    ├── BrokenResourceError   the other end or the kernel broke it (also anyio's)
+    ├── BusyResourceError     another task is already doing this (also anyio's)
+    ├── EndOfStream           the other end finished (also anyio's)
+    ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
+    ├── ProtocolError         bytes that are none of our protocol
+    ├── SerializationError    something cannot be sent to another process (also TypeError)
+    ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
+    ├── PoolClosed            the pool takes no more tasks
+    ├── WorkerBootError       workers cannot start
+    ├── WorkerCrashed         a worker died while it ran the task
+    ├── TaskQuarantined       the task has killed too many workers
+    ├── TaskTimeout           the task ran longer than its timeout (also TimeoutError)
+    ├── RemoteError           a worker's exception that cannot be raised here as itself
+    └── ShutdownTimeout       the deadline of a graceful shutdown passed (also TimeoutError)
+
+An error that a task raised in a worker arrives as itself, with a `RemoteTraceback` as its cause.
+"""
+
+from __future__ import annotations
+
+import signal as _signal
+
+import anyio
+
+
+class IPCError(Exception):
+    """Base of every error that aioipc raises by itself."""
+
+
+class ClosedResourceError(IPCError, anyio.ClosedResourceError):
+    """The object was closed on this side, before or during the call."""
+
+
+class BrokenResourceError(IPCError, anyio.BrokenResourceError):
+    """The other side went away, so the operation can never succeed."""
+
+
+class BusyResourceError(IPCError, anyio.BusyResourceError):
+    """Another task is already doing this on the object, which serves one at a time."""
+
+    def __init__(self, action: str) -> None:
+        anyio.BusyResourceError.__init__(self, action)
+
+
+class EndOfStream(IPCError, anyio.EndOfStream):
+    """The other side has finished sending and everything it sent was received."""
+
+
+class WouldBlock(IPCError, anyio.WouldBlock):
+    """An ``X_nowait`` call could not be done at once."""
+
+
+class ProtocolError(IPCError):
+    """Bytes arrived that are not the expected protocol; the connection cannot go on."""
+
+
+class SerializationError(IPCError, TypeError):
+    """A function, argument or result cannot be sent to another process; the message names it."""
+
+
+class UnsupportedPlatform(IPCError, NotImplementedError):
+    """The mechanism does not exist on this operating system."""
+
+
+class PoolClosed(IPCError):
+    """The pool is closed, or is closing, and takes no more tasks."""
+
+
+class WorkerBootError(IPCError):
+    """Worker processes die before they are ready, so the pool was given up.
+
+    ``stderr`` is the end of what the last of them wrote, ``exitcode`` how it ended.
+    """
+
+    def __init__(self, message: str, *, stderr: str = "", exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.stderr = stderr
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"stderr": self.stderr, "exitcode": self.exitcode})
+
+
+class WorkerCrashed(IPCError):
+    """The worker died while it ran this task.
+
+    ``exitcode``
+        What ``waitid(2)`` reported: 0 to 255 for an exit, minus the signal number for a death by
+        signal, ``None`` where nobody could learn it.
+    ``signal``
+        The signal that ended it, or ``None``.
+    ``oom``
+        True where the control group's ``memory.events`` counted a kill at that time.
+    ``pid``, ``slot``
+        The worker's process id and its place in the pool.
+    ``task``
+        The task, as text: function and number.
+    ``reason``
+        One line that says why aioipc thinks it died.
+    ``stderr``
+        The end of what it wrote to standard error, where that was captured.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        exitcode: int | None = None,
+        oom: bool = False,
+        pid: int | None = None,
+        slot: int | None = None,
+        task: str = "",
+        stderr: str = "",
+    ) -> None:
+        self.reason = reason
+        self.exitcode = exitcode
+        self.oom = oom
+        self.pid = pid
+        self.slot = slot
+        self.task = task
+        self.stderr = stderr
+        super().__init__(self._text())
+
+    @property
+    def signal(self) -> _signal.Signals | int | None:
+        """The signal that ended the worker, or ``None`` where it exited or nobody knows."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return _signal.Signals(-self.exitcode)
+        except ValueError:  # a real-time signal between SIGRTMIN and SIGRTMAX has no name
+            return -self.exitcode
+
+    def _text(self) -> str:
+        where = f"worker {self.slot} (pid {self.pid})" if self.pid else "the worker"
+        doing = f" while it ran {self.task}" if self.task else ""
+        tail = f"\n--- end of its stderr ---\n{self.stderr}" if self.stderr else ""
+        return f"{where} died{doing}: {self.reason}{tail}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        names = ("exitcode", "oom", "pid", "slot", "task", "stderr")
+        return _rebuild, (type(self), self.reason, {name: getattr(self, name) for name in names})
+
+
+class TaskQuarantined(WorkerCrashed):
+    """The task, running alone, has killed worker after worker; it will not be tried again.
+
+    The attributes describe the last of those deaths.
+    """
+
+
+class TaskTimeout(IPCError, TimeoutError):
+    """The task ran longer than its ``timeout`` and was ended."""
+
+
+class RemoteError(IPCError):
+    """A worker's exception that cannot be raised here as itself.
+
+    That is so where the exception does not survive pickling, or is not an `Exception` (``SystemExit``),
+    or may not be raised into a future (``StopIteration``).
+    ``type_name`` is the qualified name of the original class.
+    """
+
+    def __init__(self, message: str, *, type_name: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"type_name": self.type_name})
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception in a worker, as text; it is the cause of the exception raised here."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+class ShutdownTimeout(IPCError, TimeoutError):
+    """The deadline of a graceful shutdown passed before the body of the ``async with`` ended."""
+
+
+def _rebuild(cls: type[IPCError], text: str, names: dict[str, object]) -> IPCError:
+    return cls(text, **names)

@@ -1,0 +1,1 @@
+"""Floor 3: one kernel object, one file."""

@@ -1,0 +1,1 @@
+"""Floor 6: starts, watches and stops processes; nothing else in the package does."""

@@ -1,0 +1,1 @@
+"""Floor 1: protocols as bytes and events, without I/O."""
