@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .exceptions import EndOfStream as EndOfStream
     from .exceptions import IPCError as IPCError
     from .exceptions import PoolClosed as PoolClosed
-    from .exceptions import ProtocolError as ProtocolError
     from .exceptions import RemoteError as RemoteError
     from .exceptions import RemoteTraceback as RemoteTraceback
     from .exceptions import SerializationError as SerializationError
@@ -51,7 +50,7 @@ __version__ = "0.1.0"
 # Loaded on first use: a worker process imports aioipc too, and must not pay for what only masters need.
 _HOMES = {
     "aioipc.exceptions": (
-        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed ProtocolError "
+        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed "
         "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
         "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
@@ -81,7 +80,6 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "EndOfStream",
     "IPCError",
     "PoolClosed",
-    "ProtocolError",
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",

@@ -6,7 +6,6 @@
     ├── BusyResourceError     another task is already doing this (also anyio's)
     ├── EndOfStream           the other end finished (also anyio's)
     ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
-    ├── ProtocolError         bytes that are none of our protocol
     ├── SerializationError    something cannot be sent to another process (also TypeError)
     ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
     ├── PoolClosed            the pool takes no more tasks
@@ -52,10 +51,6 @@ class EndOfStream(IPCError, anyio.EndOfStream):
 
 class WouldBlock(IPCError, anyio.WouldBlock):
     """An ``X_nowait`` call could not be done at once."""
-
-
-class ProtocolError(IPCError):
-    """Bytes arrived that are not the expected protocol; the connection cannot go on."""
 
 
 class SerializationError(IPCError, TypeError):

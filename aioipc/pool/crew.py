@@ -1,0 +1,216 @@
+"""The pool's workers as a group: started, replaced when they die, stopped at the end.
+
+A death after READY is replaced at once; deaths that follow each other without a task done in between wait longer
+each time. Three deaths in a row before READY end the pool (decision 12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..exceptions import WorkerBootError
+from ..supervisor.child import ExitReport
+from ..supervisor.zygote import Zygote
+from ..wire.pool_protocol import ResultItem
+from .worker_handle import WorkerHandle, WorkerOwner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_log = logging.getLogger("aioipc.pool")
+
+BOOT_BUDGET = 3
+BOOT_TIMEOUT = 30.0
+_FIRST_BACKOFF = 0.1
+_LAST_BACKOFF = 5.0
+
+
+def backoff(failures: int) -> float:
+    """Return how many seconds to wait before the next try, after so many failures in a row."""
+    if failures <= 1:
+        return 0.0
+    return min(_LAST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (failures - 2))
+
+
+class CrewOwner(WorkerOwner, Protocol):
+    """Who hears of the crew as a whole, and of each worker."""
+
+    def crew_failed(self, error: WorkerBootError) -> None:
+        """No worker can be started any more."""
+
+
+class Crew:
+    """``size`` workers under one zygote at a time. Everything happens in callbacks; only `stop` is awaited."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        size: int,
+        owner: CrewOwner,
+        options: dict[str, Any],
+        *,
+        preload: Sequence[str],
+        fresh: bool,
+    ) -> None:
+        self.workers: dict[int, WorkerHandle] = {}
+        self.started = 0
+        self._loop = loop
+        self._size = size
+        self._owner = owner
+        self._options = options
+        self._preload = preload
+        self._fresh = fresh
+        self._boot_failures = 0
+        self._fruitless = 0
+        self._stopping = False
+        self._gone: asyncio.Future[None] | None = None
+        self._refill: asyncio.TimerHandle | None = None
+        self._zygote = self._start_zygote()
+        self._fill()
+
+    @property
+    def zygote_pid(self) -> int:
+        """The zygote's process id."""
+        return self._zygote.pid
+
+    async def stop(self, deadline: float) -> None:
+        """Stop all workers, kill those that are left at ``deadline`` (loop time), end the zygote."""
+        self.stop_replacing()
+        self._gone = self._loop.create_future()
+        for worker in self.workers.values():
+            worker.stop()
+        timer = self._loop.call_at(deadline, self.kill, "it did not stop in time")
+        if self.workers:
+            await self._gone
+        timer.cancel()
+        await self._zygote.aclose()
+
+    def stop_replacing(self) -> None:
+        """Start no more workers."""
+        self._stopping = True
+        if self._refill is not None:
+            self._refill.cancel()
+
+    def kill(self, reason: str) -> None:
+        """Kill all workers at once."""
+        for worker in list(self.workers.values()):
+            worker.kill(reason)
+
+    # -- starting ------------------------------------------------------------------------------------
+
+    def _start_zygote(self) -> Zygote:
+        return Zygote(
+            self._loop,
+            entry="aioipc.pool.worker:main",
+            preload=self._preload,
+            on_up=self._zygote_up,
+            on_lost=self._zygote_lost,
+        )
+
+    def _zygote_up(self, problem: str | None) -> None:
+        if problem is not None:
+            self._fail(f"a module to preload cannot be imported:\n{problem}", stderr=problem)
+
+    def _zygote_lost(self) -> None:
+        if self._stopping:
+            return
+        try:
+            self._zygote = self._start_zygote()
+        except OSError as error:
+            self._fail(f"the zygote cannot be started: {error}")
+        else:
+            self._fill()
+
+    def _fill(self) -> None:
+        """Start a worker for each place that has none."""
+        self._refill = None
+        for number in range(self._size):
+            if number not in self.workers and not self._stopping:
+                self._start_worker(number)
+
+    def _start_worker(self, number: int) -> None:
+        try:
+            worker = WorkerHandle(self._loop, number, self, self._options)
+        except OSError as error:
+            self._boot_failed(ExitReport(None, f"worker {number} cannot be started: {error}"), "")
+            return
+        self.workers[number] = worker
+        self.started += 1
+        worker.spawn(self._zygote, fresh=self._fresh)
+        worker.boot_timer = self._loop.call_later(
+            BOOT_TIMEOUT, worker.kill, f"it was not ready after {BOOT_TIMEOUT:g} s"
+        )
+
+    # -- WorkerOwner: passes on to the pool what is not about starting and ending --------------------
+
+    def worker_ready(self, worker: WorkerHandle) -> None:
+        """See `WorkerOwner`."""
+        self._boot_failures = 0
+        worker.end_boot()
+        _log.info("%r is ready after %.0f ms", worker, (time.monotonic() - worker.started_at) * 1000)
+        self._owner.worker_ready(worker)
+
+    def worker_answered(self, worker: WorkerHandle, results: list[ResultItem]) -> None:
+        """See `WorkerOwner`."""
+        self._fruitless = 0
+        self._owner.worker_answered(worker, results)
+
+    def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
+        """See `WorkerOwner`."""
+        self._owner.worker_gave_back(worker, slots)
+
+    def worker_exited(self, worker: WorkerHandle, report: ExitReport) -> None:
+        """See `WorkerOwner`."""
+        del self.workers[worker.number]
+        was_ready = worker.end_boot()
+        quiet = self._stopping or (report.exitcode == 0 and not worker.in_flight)
+        _log.log(
+            logging.INFO if quiet else logging.WARNING,
+            "%r ended after %.1f s: %s",
+            worker,
+            time.monotonic() - worker.started_at,
+            report.reason,
+        )
+        stderr = worker.child.stderr_tail()
+        if was_ready and not worker.in_flight:
+            self._fruitless += 1
+        self._owner.worker_exited(worker, report)
+        if not was_ready:
+            self._boot_failed(report, stderr)
+        else:
+            self._replace_later(backoff(self._fruitless))
+        if self._gone is not None and not self.workers and not self._gone.done():
+            self._gone.set_result(None)
+
+    def _boot_failed(self, report: ExitReport, stderr: str) -> None:
+        if self._stopping:
+            return
+        self._boot_failures += 1
+        if self._boot_failures < BOOT_BUDGET:
+            self._replace_later(backoff(self._boot_failures))
+            return
+        text = f"workers cannot start: {self._boot_failures} in a row ended before they were ready; "
+        text += f"the last one {report.reason}"
+        if stderr:
+            text += f"\n--- end of its stderr ---\n{stderr}"
+        self._fail(text, stderr=stderr, exitcode=report.exitcode)
+
+    def _fail(self, text: str, *, stderr: str = "", exitcode: int | None = None) -> None:
+        if not self._stopping:
+            self.stop_replacing()
+            _log.error("the pool is given up: %s", text)
+            self.kill("the pool was given up")
+            self._owner.crew_failed(WorkerBootError(text, stderr=stderr, exitcode=exitcode))
+
+    def _replace_later(self, delay: float) -> None:
+        if self._stopping:
+            return
+        if self._refill is not None:
+            self._refill.cancel()
+        # Even at once means in the next turn: a lost zygote is replaced before its workers are.
+        self._refill = self._loop.call_later(delay, self._fill) if delay else None
+        if self._refill is None:
+            self._loop.call_soon(self._fill)

@@ -1,0 +1,183 @@
+"""How the functions of tasks are named, told apart and sent.
+
+A function that a worker can import is sent to each worker once and then named by a number. So is a function of
+``__main__``, for which a pickle by value is made, as long as the globals it uses are the ones that were pickled.
+Anything with state of its own (closures, bound methods, partial objects) goes with each task, as it is then.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import pickle
+from collections.abc import Callable
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+from ..exceptions import SerializationError
+from .serialization import dump_arguments, dump_by_value
+
+_REMEMBER = 4096
+_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
+
+
+class Function:
+    """What the pool knows about a callable: how to send it, how long its tasks take."""
+
+    __slots__ = ("id", "is_async", "name", "pickled", "seconds", "watched")
+
+    def __init__(self, function_id: int, name: str, is_async: bool, pickled: bytes | None) -> None:
+        self.id = function_id
+        """The number workers know it by; 0 where it travels with each task."""
+        self.name = name
+        self.is_async = is_async
+        self.pickled = pickled
+        self.seconds: float | None = None
+        """Moving average of how long a task runs; ``None`` until one has finished."""
+        self.watched: list[tuple[dict[str, Any], str, object]] = []
+
+    def observe(self, seconds: float) -> None:
+        """Take another task's duration into the average; slow ones count at once, quick ones by and by."""
+        known = self.seconds
+        if known is None or seconds > known:
+            self.seconds = seconds
+        else:
+            self.seconds = known + 0.25 * (seconds - known)
+
+    def is_current(self) -> bool:
+        """Tell whether the globals that were pickled with it still are what they were."""
+        return all(names.get(name, _MISSING) is value for names, name, value in self.watched)
+
+
+_MISSING = object()
+
+
+class FunctionTable:
+    """The functions of one pool, by callable."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, Function] = {}
+        self._by_code: dict[object, Function] = {}
+        self._next_id = 1
+
+    def prepare(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Function, bytes]:
+        """Return the function's record and the payload of a task that calls it with the arguments.
+
+        Raises TypeError where it is not callable, SerializationError where something cannot be sent.
+        """
+        record = self.lookup(function)
+        try:
+            if record.id:
+                return record, dump_arguments(arguments)
+            return record, dump_by_value((function, arguments))
+        except Exception as error:
+            raise _explain(function, record, arguments, error) from error
+
+    def lookup(self, function: Callable[..., Any]) -> Function:
+        """Return the record of a callable, made at its first use; raises TypeError where it is none."""
+        if type(function) in (FunctionType, BuiltinFunctionType, type):
+            record = self._known.get(function)
+            if record is not None and (not record.watched or record.is_current()):
+                return record
+            return self._intern(function)
+        if not callable(function):
+            raise TypeError(f"a task needs a function to call, not {function!r}")
+        return self._inline(function)
+
+    def _intern(self, function: Any) -> Function:
+        if len(self._known) >= _REMEMBER or getattr(function, "__closure__", None):
+            return self._inline(function)
+        watched: list[tuple[dict[str, Any], str, object]] = []
+        try:
+            pickled = pickle.dumps(function, 5)
+            by_value = b"__main__" in pickled
+        except Exception:
+            by_value = True
+        if by_value:
+            if not _watch(function, watched, set()):
+                return self._inline(function)
+            try:
+                pickled = dump_by_value(function)
+            except Exception as error:
+                text = f"the function {_name_of(function)} cannot be sent to a worker: {error}"
+                raise SerializationError(text) from error
+        record = Function(self._next_id, _name_of(function), _is_async(function), pickled)
+        record.watched = watched
+        if (before := self._known.get(function)) is not None:
+            record.seconds = before.seconds
+        self._next_id += 1
+        self._known[function] = record
+        return record
+
+    def _inline(self, function: Callable[..., Any]) -> Function:
+        inner = _unwrap(function)
+        key: object = getattr(inner, "__code__", None) or type(inner)
+        record = self._by_code.get(key)
+        if record is None:
+            if len(self._by_code) >= _REMEMBER:
+                self._by_code.clear()
+            record = self._by_code[key] = Function(0, _name_of(inner), _is_async(function), None)
+        return record
+
+
+def _unwrap(function: Callable[..., Any]) -> Any:
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    return getattr(inner, "__func__", inner)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    inner = _unwrap(function)
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
+        getattr(type(inner), "__call__", None)  # noqa: B004 - the class's method is wanted, not callability
+    )
+
+
+def _name_of(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    return f"{module}.{name}" if module and module not in ("builtins", "__main__") else str(name)
+
+
+def _watch(function: Any, watched: list[tuple[dict[str, Any], str, object]], seen: set[int]) -> bool:
+    """List the globals a function of ``__main__`` uses, deeply; False where one can change without being rebound."""
+    if not isinstance(function, FunctionType) or function.__closure__ or id(function) in seen:
+        return id(function) in seen or isinstance(function, type)
+    seen.add(id(function))
+    names = function.__globals__
+    for name in _names_in(function.__code__):
+        if name not in names:
+            continue
+        value = names[name]
+        watched.append((names, name, value))
+        if isinstance(value, _IMMUTABLE):
+            continue
+        module = getattr(value, "__module__", "__main__")
+        if isinstance(value, type | FunctionType) and module != "__main__":
+            continue
+        if not _watch(value, watched, seen):
+            return False
+    return True
+
+
+def _names_in(code: CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return names
+
+
+def _explain(function: Any, record: Function, arguments: tuple[object, ...], error: Exception) -> SerializationError:
+    """Say which of the things to be sent is the one that cannot be."""
+    things: list[tuple[str, object]] = [(f"argument {i}", value) for i, value in enumerate(arguments)]
+    if not record.id:
+        things.insert(0, ("the function itself", function))
+    for what, value in things:
+        try:
+            dump_by_value(value)
+        except Exception as why:
+            kind = type(value).__qualname__
+            return SerializationError(f"{record.name}: {what}, of type {kind}, cannot be sent: {why}")
+    return SerializationError(f"{record.name}: the task cannot be sent: {error}")

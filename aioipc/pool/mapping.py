@@ -1,0 +1,291 @@
+"""``Pool.map``: a lazy, bounded, cancellable stream of results.
+
+Items are taken from the source only while the window has room: those taken and not yet handed to the reader.
+A sync source is read in the reader's own call; an async source by one task, which lives no longer than the map.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from .._loop.fairness import current_turn
+from .functions import FunctionTable
+from .job import Task
+
+if TYPE_CHECKING:
+    from .master import Master
+
+T = TypeVar("T")
+Outcome = tuple[bool, Any]
+
+
+class MapTask(Task):
+    """A task that knows which item of its map it is."""
+
+    __slots__ = ("index",)
+    index: int
+
+
+class MapResults(Generic[T]):
+    """The results of `Pool.map`: an async iterator, and an async context manager that cancels what is left.
+
+    A task's exception is raised where its result would have come, and ends the map (unless it returns
+    exceptions). Leaving the ``async with``, `aclose`, or dropping the object cancels the tasks that remain.
+    Cancelling a task that waits for the next result loses none: it comes with the next request.
+    """
+
+    def __init__(self, state: MapState) -> None:
+        self._state = state
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        result: T = await self._state.next()
+        return result
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Cancel the tasks that remain and wait until nothing of them runs; may be called twice.
+
+        Cancelling it leaves them ending by themselves.
+        """
+        self._state.close()
+        await self._state.wait_settled()
+
+    def __del__(self) -> None:
+        state = getattr(self, "_state", None)
+        if state is not None and not state.closed:
+            state.close_later()
+
+    def __repr__(self) -> str:
+        return f"<MapResults {self._state!r}>"
+
+
+class MapState:
+    """What a map is about, apart from the object its reader holds, so that dropping that one can end it."""
+
+    def __init__(
+        self,
+        master: Master,
+        functions: FunctionTable,
+        function: Callable[..., Any],
+        sources: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+        *,
+        ordered: bool,
+        window: Callable[[], int],
+        return_exceptions: bool,
+        new_task: Callable[..., MapTask],
+    ) -> None:
+        self.closed = False
+        self._loop = asyncio.get_running_loop()
+        self._master = master
+        self._functions = functions
+        self._function = function
+        self._ordered = ordered
+        self._window = window
+        self._return_exceptions = return_exceptions
+        self._new_task = new_task
+        self._taken = 0
+        self._handed = 0
+        self._done_count = 0
+        self._exhausted = False
+        self._outcomes: dict[int, Outcome] = {}  # ordered: by index
+        self._arrived: deque[Outcome] = deque()  # unordered
+        self._tasks: dict[int, MapTask] = {}
+        self._changed: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._source_error: BaseException | None = None
+        self._sync: Iterator[tuple[Any, ...]] | None = None
+        self._async: AsyncIterator[tuple[Any, ...]] | None = None
+        if any(isinstance(source, AsyncIterable) for source in sources):
+            self._async = _zip_async(sources)
+        else:
+            self._sync = zip(*sources, strict=False)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "exhausted" if self._exhausted else "open"
+        return f"{state}, {self._taken} taken, {self._done_count} done, {self._handed} handed over"
+
+    # -- the reader ----------------------------------------------------------------------------------
+
+    async def next(self) -> Any:
+        """Return the next result; raises the task's exception, or StopAsyncIteration."""
+        turn = current_turn()
+        if turn.spend():
+            await asyncio.sleep(0)
+            turn.renew()
+        while True:
+            self._fill()
+            if (outcome := self._take()) is not None:
+                return self._hand_over(outcome)
+            if self.closed or (self._exhausted and not self._tasks):
+                self._finish()
+            self._changed = self._loop.create_future()
+            await self._changed
+            turn.renew()
+
+    def _take(self) -> Outcome | None:
+        if self._ordered:
+            return self._outcomes.pop(self._handed, None)
+        return self._arrived.popleft() if self._arrived else None
+
+    def _hand_over(self, outcome: Outcome) -> Any:
+        self._handed += 1
+        self._wake(self._room)
+        good, value = outcome
+        if good or (self._return_exceptions and isinstance(value, Exception)):
+            return value
+        self.close()
+        raise value
+
+    def _finish(self) -> None:
+        self.close()
+        if self._source_error is not None:
+            error, self._source_error = self._source_error, None
+            raise error
+        raise StopAsyncIteration
+
+    # -- the source ----------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        return self._taken - self._handed < self._window()
+
+    def _fill(self) -> None:
+        if self._exhausted or self.closed:
+            return
+        if self._sync is None:
+            if self._pump is None:
+                self._pump = self._loop.create_task(self._run_pump())
+            return
+        room = self._window() - (self._taken - self._handed)
+        try:
+            for _ in range(room):
+                self._add(next(self._sync))
+        except StopIteration:
+            self._exhausted = True
+        except BaseException:
+            self.close()
+            raise
+
+    async def _run_pump(self) -> None:
+        assert self._async is not None
+        try:
+            async with contextlib.aclosing(self._async) as items:  # type: ignore[type-var]
+                async for item in items:
+                    self._add(item)
+                    while not self._has_room():
+                        self._room = self._loop.create_future()
+                        await self._room
+        except Exception as error:
+            self._source_error = error
+        finally:
+            self._exhausted = True
+            self._wake(self._changed)
+
+    def _add(self, arguments: tuple[Any, ...]) -> None:
+        self._master.check_open()
+        index = self._taken
+        self._taken += 1
+        try:
+            function, payload = self._functions.prepare(self._function, arguments)
+        except Exception as error:
+            self._settle(index, (False, error))
+            return
+        task = self._new_task(function, payload, self)
+        task.index = index
+        self._tasks[index] = task
+        self._master.submit(task)
+
+    # -- Sink ----------------------------------------------------------------------------------------
+
+    def succeed(self, task: MapTask, value: Any) -> None:
+        """See `Sink`."""
+        del self._tasks[task.index]
+        self._settle(task.index, (True, value))
+
+    def fail(self, task: MapTask, error: BaseException) -> None:
+        """See `Sink`."""
+        del self._tasks[task.index]
+        self._settle(task.index, (False, error))
+
+    def stopped(self, task: MapTask) -> None:
+        """See `Sink`."""
+        del self._tasks[task.index]
+        self._settle(task.index, (False, asyncio.CancelledError()))
+
+    def _settle(self, index: int, outcome: Outcome) -> None:
+        self._done_count += 1
+        if self._ordered:
+            self._outcomes[index] = outcome
+            if index == self._handed:
+                self._wake(self._changed)
+        else:
+            self._arrived.append(outcome)
+            self._wake(self._changed)
+        if not self._tasks:
+            self._wake(self._changed)
+
+    @staticmethod
+    def _wake(future: asyncio.Future[None] | None) -> None:
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Take nothing more and cancel what was taken."""
+        if self.closed:
+            return
+        self.closed = True
+        self._exhausted = True
+        if self._pump is not None:
+            self._pump.cancel()
+        for task in list(self._tasks.values()):
+            self._master.cancel(task)
+
+    def close_later(self) -> None:
+        """Close from wherever the garbage collector happens to run."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the pool with it
+            self._loop.call_soon_threadsafe(self.close)
+
+    async def wait_settled(self) -> None:
+        """Wait until no task of the map is left and its source was let go."""
+        while self._tasks:
+            self._changed = self._loop.create_future()
+            await self._changed
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
+
+
+async def _zip_async(
+    sources: tuple[Iterable[Any] | AsyncIterable[Any], ...],
+) -> AsyncIterator[tuple[Any, ...]]:
+    """Yield tuples of one item of each source until one of them ends."""
+    iterators = [aiter(s) if isinstance(s, AsyncIterable) else iter(s) for s in sources]
+    try:
+        while True:
+            items: list[Any] = []
+            for iterator in iterators:
+                try:
+                    items.append(await anext(iterator) if isinstance(iterator, AsyncIterator) else next(iterator))
+                except (StopIteration, StopAsyncIteration):
+                    return
+            yield tuple(items)
+    finally:
+        for iterator in iterators:
+            if (aclose := getattr(iterator, "aclose", None)) is not None:
+                await aclose()

@@ -1,0 +1,380 @@
+"""The pool's engine: takes tasks, has them run, settles each exactly once.
+
+No task, thread, lock or polling of its own: submits of one turn of the loop are dispatched together in the next
+callback, answers are settled in the callback that reads them. The decisions are in scheduling.py and autopsy.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections import Counter
+from typing import Any
+
+from .._sys import cgroup
+from ..exceptions import (
+    PoolClosed,
+    RemoteError,
+    TaskQuarantined,
+    TaskTimeout,
+    WorkerBootError,
+    WorkerCrashed,
+)
+from ..supervisor.child import ExitReport
+from ..wire.framing import Buffer
+from ..wire.pool_protocol import CANCELLED, OK, ResultItem
+from .autopsy import judge
+from .crew import Crew
+from .deadlines import Deadlines
+from .failures import to_exception
+from .job import Task
+from .scheduling import Scheduler, Seat
+from .worker_handle import WorkerHandle
+
+_log = logging.getLogger("aioipc.pool")
+
+NUDGE_AFTER = 0.01
+"""Seconds of silence after which a worker that has more than it can run at once is asked to give back."""
+
+
+class Master:
+    """Runs tasks on a `Crew`. Lives in one loop; nothing here may be called from another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, concurrency: int, grace: float) -> None:
+        self.counts: Counter[str] = Counter()
+        self.crew: Crew  # set right after, since each needs the other
+        self.error: WorkerBootError | None = None
+        self.scheduler = Scheduler()
+        self.accepting = True
+        self._loop = loop
+        self._concurrency = concurrency
+        self._grace = grace
+        self._unsettled = 0
+        self._dispatch_due = False
+        self._first_ready: asyncio.Future[None] = loop.create_future()
+        self._idle: asyncio.Future[None] | None = None
+        self._deadlines: Deadlines[tuple[WorkerHandle, Task, int]] = Deadlines()
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._heart_timer: asyncio.TimerHandle | None = None
+        self._heart_period = 0.0
+        self._oom_kills = cgroup.oom_kills()
+
+    def watch_hearts(self, timeout: float) -> None:
+        """Say how often to look at heartbeats; done only while tasks run."""
+        self._heart_period = timeout / 4
+
+    # -- taking tasks --------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raise PoolClosed where no task is accepted any more."""
+        if not self.accepting:
+            raise PoolClosed("the pool is closed: it takes no more tasks") from self.error
+
+    def submit(self, task: Task) -> None:
+        """Accept a task: from here on it settles exactly once."""
+        self._unsettled += 1
+        self.scheduler.push(task)
+        if not self._dispatch_due:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def cancel(self, task: Task) -> None:
+        """End a task: at once where it is queued, in its worker where it runs; a settled one is left alone."""
+        if task.sink is None or task.ending == "cancel":
+            return
+        if task.seat < 0:
+            self.scheduler.discard(task)
+            self._settle_stopped(task)
+        elif task.ending is None:
+            task.ending = "cancel"
+            self._end(task)
+        else:
+            task.ending = "cancel"  # its timeout has begun to end it already
+
+    def drop_queued(self) -> None:
+        """Cancel every task that no worker has."""
+        for task in self.scheduler.clear():
+            self._settle_stopped(task)
+
+    async def wait_ready(self) -> None:
+        """Wait for the first worker; raises WorkerBootError."""
+        await asyncio.shield(self._first_ready)
+
+    async def wait_idle(self) -> None:
+        """Wait until every accepted task has settled."""
+        while self._unsettled:
+            if self._idle is None or self._idle.done():
+                self._idle = self._loop.create_future()
+            await self._idle
+
+    def cancel_running(self) -> None:
+        """Have what still runs end as cancelled when its worker is killed."""
+        for worker in self.crew.workers.values():
+            for task in worker.in_flight.values():
+                task.ending = "cancel"
+
+    def close(self) -> None:
+        """Forget all timers."""
+        for timer in (self._deadline_timer, self._heart_timer):
+            if timer is not None:
+                timer.cancel()
+        self._deadlines.clear()
+
+    # -- dispatch ------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        self._dispatch_due = False
+        for number, tasks in self.scheduler.assign():
+            worker = self.crew.workers[number]
+            serials = worker.send(tasks)
+            for task, serial in zip(tasks, serials, strict=True):
+                if task.timeout is not None:
+                    self._watch(worker, task, serial, self._loop.time() + task.timeout)
+            self._expect_words(worker)
+        if self._heart_timer is None and self._heart_period and self._unsettled:
+            self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
+
+    def _dispatch_soon(self) -> None:
+        if not self._dispatch_due and self.scheduler.queued:
+            self._dispatch_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _expect_words(self, worker: WorkerHandle) -> None:
+        """Where a worker has more than it can run at once, see to it that a slow task does not hold up the rest."""
+        seat = self.scheduler.seats.get(worker.number)
+        if seat is None or worker.nudge_timer is not None or seat.stalled:
+            return
+        if seat.in_flight > seat.at_once:
+            worker.nudge_timer = self._loop.call_later(NUDGE_AFTER, self._maybe_nudge, worker, worker.heard)
+
+    def _maybe_nudge(self, worker: WorkerHandle, heard: int) -> None:
+        worker.nudge_timer = None
+        if worker.heard != heard:
+            self._expect_words(worker)
+        elif (seat := self.scheduler.seats.get(worker.number)) is not None and seat.in_flight > seat.at_once:
+            seat.stalled = True
+            worker.nudge()
+
+    # -- WorkerOwner ---------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: WorkerHandle) -> None:
+        """Give it a seat."""
+        self.scheduler.seats[worker.number] = Seat(worker.number, self._concurrency)
+        if not self._first_ready.done():
+            self._first_ready.set_result(None)
+        self._dispatch_soon()
+
+    def worker_answered(self, worker: WorkerHandle, results: list[ResultItem]) -> None:
+        """Settle what it has finished, or try it again."""
+        for slot, status, micros, payload in results:
+            task = worker.release(slot)
+            self.scheduler.release(task)
+            if task.ending is not None:
+                self._ended(worker, task)
+            elif status == OK:
+                task.function.observe(micros * 1e-6)
+                self._settle_value(task, payload)
+            elif status == CANCELLED:
+                self._settle_stopped(task)
+            else:
+                self._settle_failure(worker, task, payload)
+        if (seat := self.scheduler.seats.get(worker.number)) is not None:
+            seat.stalled = False
+            self._expect_words(worker)
+        self._dispatch_soon()
+
+    def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
+        """Put back at the head of the queue what it has not started."""
+        for slot in reversed(slots):
+            task = worker.release(slot)
+            self.scheduler.release(task)
+            if task.ending is not None:
+                self._ended(worker, task)
+            else:
+                self._requeue(task)
+        if worker.state == "DRAINING":
+            self.scheduler.seats.pop(worker.number, None)
+        self._dispatch_soon()
+
+    def worker_exited(self, worker: WorkerHandle, report: ExitReport) -> None:
+        """Settle or requeue what it had; the crew replaces it."""
+        self.scheduler.seats.pop(worker.number, None)
+        if worker.nudge_timer is not None:
+            worker.nudge_timer.cancel()
+        suspects = [task for task in worker.in_flight.values() if worker.started(task)]
+        unstarted = [task for task in worker.in_flight.values() if not worker.started(task)]
+        for task in sorted(unstarted, key=lambda task: -task.number):
+            if task.ending is not None:
+                self._settle_ending(task)
+            else:
+                self._requeue(task)
+        crash = self._crash(worker, report) if suspects else {}
+        for task, verdict in judge(suspects, deliberate=any(task.ending for task in suspects)):
+            self._carry_out(task, verdict, crash)
+        self._dispatch_soon()
+
+    def crew_failed(self, error: WorkerBootError) -> None:
+        """Settle everything: nothing will be run any more."""
+        self.accepting = False
+        self.error = error
+        if not self._first_ready.done():
+            self._first_ready.set_exception(error)
+            self._first_ready.exception()  # whether or not somebody waits for it
+        for task in self.scheduler.clear():
+            self._settle_error(task, error)
+
+    # -- deaths --------------------------------------------------------------------------------------
+
+    def _crash(self, worker: WorkerHandle, report: ExitReport) -> dict[str, Any]:
+        """Return what a WorkerCrashed of this death says."""
+        self.counts["crashes"] += 1
+        kills = cgroup.oom_kills()
+        oom = report.exitcode == -9 and None not in (kills, self._oom_kills) and kills > self._oom_kills  # type: ignore[operator]
+        self._oom_kills = kills
+        reason = report.reason + (" (the kernel killed it: out of memory)" if oom else "")
+        return {
+            "reason": reason,
+            "exitcode": report.exitcode,
+            "oom": oom,
+            "pid": worker.pid,
+            "slot": worker.number,
+        }
+
+    def _carry_out(self, task: Task, verdict: str, crash: dict[str, Any]) -> None:
+        if verdict == "retry" and self.error is None:
+            self.counts["retried"] += 1
+            self._requeue(task)
+        elif verdict in ("stopped", "timeout"):
+            self._settle_ending(task)
+        elif verdict == "quarantined":
+            self.counts["quarantined"] += 1
+            reason = f"{crash['reason']}; it is quarantined: it has killed {task.solo_deaths} workers, each alone"
+            self._settle_error(task, TaskQuarantined(**{**crash, "reason": reason}, task=repr(task)))
+        else:
+            self._settle_error(task, WorkerCrashed(**crash, task=repr(task)))
+
+    def _requeue(self, task: Task) -> None:
+        if self.error is not None:
+            self._settle_error(task, self.error)
+            return
+        task.seat = task.slot = -1
+        self.scheduler.push(task, first=True)
+
+    def _check_hearts(self) -> None:
+        self._heart_timer = None
+        busy = [worker for worker in self.crew.workers.values() if worker.in_flight]
+        for worker in busy:
+            if (reason := worker.diagnose(self._loop.time())) is not None:
+                _log.warning("%r is killed: %s", worker, reason)
+                worker.kill(reason)
+        if busy or self._unsettled:
+            self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
+
+    # -- ending a task before its time ---------------------------------------------------------------
+
+    def _watch(self, worker: WorkerHandle, task: Task, serial: int, when: float) -> None:
+        self._deadlines.add(when, (worker, task, serial))
+        if self._deadline_timer is None or when < self._deadline_timer.when():
+            if self._deadline_timer is not None:
+                self._deadline_timer.cancel()
+            self._deadline_timer = self._loop.call_at(when, self._check_deadlines)
+
+    def _check_deadlines(self) -> None:
+        """End the tasks that have run too long; one that started later than it was sent has time left."""
+        self._deadline_timer = None
+        now = self._loop.time()
+        for worker, task, serial in self._deadlines.due(now):
+            if not worker.has(task, serial) or task.timeout is None or task.ending is not None:
+                continue
+            started = worker.started_at_time(task)
+            until = now + task.timeout if started is None else started + task.timeout
+            if started is not None and until <= now:
+                task.ending = "timeout"
+                self._end(task)
+            else:
+                self._deadlines.add(max(until, now + 1e-3), (worker, task, serial))
+        if (when := self._deadlines.next()) is not None:
+            self._deadline_timer = self._loop.call_at(when, self._check_deadlines)
+
+    def _end(self, task: Task) -> None:
+        """First step of the ladder: ask. Nothing new is sent to the worker until the task has ended."""
+        worker = self.crew.workers[task.seat]
+        worker.endings += 1
+        if (seat := self.scheduler.seats.get(worker.number)) is not None:
+            seat.open = False
+        worker.cancel(task)
+        self._loop.call_later(self._grace, self._end_by_force, worker, task)
+
+    def _end_by_force(self, worker: WorkerHandle, task: Task) -> None:
+        """Last step: kill the worker that has not ended the task after ``grace`` seconds."""
+        if worker.state == "EXITED" or not worker.has(task):
+            return
+        if not worker.started(task):  # it waits behind another one; nothing of it runs
+            self._loop.call_later(self._grace, self._end_by_force, worker, task)
+            return
+        why = "was cancelled" if task.ending == "cancel" else f"ran longer than {task.timeout:g} s"
+        worker.kill(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")
+
+    def _ended(self, worker: WorkerHandle, task: Task) -> None:
+        """A task that was being ended has come back, whatever its own end was."""
+        worker.endings -= 1
+        if not worker.endings and (seat := self.scheduler.seats.get(worker.number)) is not None:
+            seat.open = True
+        self._settle_ending(task)
+
+    # -- settling ------------------------------------------------------------------------------------
+
+    def _settle_value(self, task: Task, payload: Buffer) -> None:
+        try:
+            value = pickle.loads(payload)
+        except Exception as error:
+            text = f"the result of {task!r} cannot be loaded here: {type(error).__qualname__}: {error}"
+            failure = RemoteError(text, type_name=type(error).__qualname__)
+            failure.__cause__ = error
+            self._settle_error(task, failure)
+            return
+        self.counts["done"] += 1
+        sink = self._settled(task)
+        sink.succeed(task, value)
+
+    def _settle_failure(self, worker: WorkerHandle, task: Task, payload: Buffer) -> None:
+        error = to_exception(payload, task, repr(worker))
+        if task.retry_on and isinstance(error, task.retry_on) and task.attempts < task.retries:
+            task.attempts += 1
+            self.counts["retried"] += 1
+            self._requeue(task)
+            return
+        self._settle_error(task, error)
+
+    def _settle_ending(self, task: Task) -> None:
+        if task.ending == "cancel":
+            self._settle_stopped(task)
+            return
+        self.counts["timed_out"] += 1
+        error = TaskTimeout(f"{task!r} ran longer than its timeout of {task.timeout:g} s")
+        if task.retry_on and isinstance(error, task.retry_on) and task.attempts < task.retries:
+            task.attempts += 1
+            task.ending = None
+            self.counts["retried"] += 1
+            self._requeue(task)
+        else:
+            self._settle_error(task, error)
+
+    def _settle_error(self, task: Task, error: BaseException) -> None:
+        self.counts["failed"] += 1
+        sink = self._settled(task)
+        sink.fail(task, error)
+
+    def _settle_stopped(self, task: Task) -> None:
+        self.counts["cancelled"] += 1
+        sink = self._settled(task)
+        sink.stopped(task)
+
+    def _settled(self, task: Task) -> Any:
+        sink, task.sink = task.sink, None
+        assert sink is not None, "a task settles once"
+        self._unsettled -= 1
+        if not self._unsettled and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        return sink

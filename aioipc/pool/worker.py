@@ -1,0 +1,324 @@
+"""A pool's worker process: takes tasks from its data socket, runs them, sends results.
+
+The main thread runs sync tasks with no event loop in the way, so that a task may use ``asyncio.run`` itself. When
+an async task comes it enters the loop (worker_async.py) and stays there until a sync task comes. A second
+thread (worker_control.py) hears what must be heard while the main thread is busy. No lock and no other thread is
+on a task's way: the deques are shared, and every task and result leaves them by one atomic pop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import CoroutineType, FrameType
+from typing import Any
+
+from .._sys import failpoints, libc
+from .._sys.send_queue import SendQueue
+from ..supervisor.boot import Inheritance, apply_settings, release_stderr
+from ..supervisor.scoreboard import Scoreboard
+from ..wire import pool_protocol as protocol
+from ..wire.framing import Buffer, Frame, FrameDecoder
+from ..wire.pool_protocol import CANCELLED, ERROR, OK, TIMED, ResultItem, TaskItem
+from .serialization import PLAIN, dump, dump_failure, loads
+
+FLUSH_AFTER_NS = 1_000_000
+"""Results wait for company at most so long; what is done but unsent when a worker is killed counts as started."""
+
+_NONE = dump(None)
+
+
+class MasterGone(Exception):
+    """The master's socket is closed: there is nobody to work for."""
+
+
+class Worker:
+    """The state of this process, shared by the main thread and the control thread."""
+
+    def __init__(self, inheritance: Inheritance) -> None:
+        self.data = socket.socket(fileno=inheritance.data)
+        self.data.setblocking(False)
+        self.control = socket.socket(fileno=inheritance.control)
+        self.scoreboard = Scoreboard(inheritance.scoreboard)
+        os.close(inheritance.scoreboard)
+        self.unsent = SendQueue(self.data)
+        self.settings: dict[str, Any] = {}
+        self.pending: deque[TaskItem] = deque()
+        self.outbox: deque[ResultItem] = deque()
+        self.unflushed_since = 0
+        self.function_pickles: dict[int, bytes] = {}
+        self.functions: dict[int, Callable[..., Any]] = {}
+        self.running = 0
+        """Number of the sync task whose function the main thread is in; 0 outside of one."""
+        self.cancelled: set[int] = set()
+        """Numbers of tasks the master has cancelled and that have not been broken into yet."""
+        self.interrupted = 0
+        """Number of the task that was broken into last."""
+        self.spin = 0.0
+        self.stopping = False
+        self.draining = False
+        self.reading = threading.Lock()  # held while the data socket is read: control may have to help out
+        self.wake_control: Callable[[], None] = lambda: None
+        self.notify_loop: Callable[[], None] | None = None
+        self.close_loop: Callable[[], None] = lambda: None
+        self._decoder = FrameDecoder()
+        self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._poller = select.poll()
+        self._poller.register(self.data, select.POLLIN)
+        self._poller.register(self._wake, select.POLLIN)
+        self._room = select.poll()
+        self._room.register(self.data, select.POLLOUT)
+
+    # -- signals -------------------------------------------------------------------------------------
+
+    def take_signals(self) -> None:
+        """Install our dispositions; SIGTERM, blocked since the fork, is let in."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=self._leave_to_child)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
+        """Drain: the same as the master's stop, since service managers signal every process of a service."""
+        self.draining = True
+        self.wake_control()
+
+    def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
+        """Break into the sync task that is to be cancelled; any other SIGINT is not meant for a worker."""
+        if self.running and self.running in self.cancelled:
+            self.break_in(self.running)
+
+    def break_in(self, number: int) -> None:
+        """Raise into the sync task that the main thread is in, once."""
+        self.cancelled.discard(number)
+        self.interrupted = number
+        raise KeyboardInterrupt
+
+    def wake_main(self) -> None:
+        """Make the main thread look at its flags; callable from any thread and from a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # it will wake up anyway
+            os.write(self._woken, b"!")
+
+    def _leave_to_child(self) -> None:
+        """Keep a process that a task forks from acting as the worker it is a copy of."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.data.close()
+        self.control.close()
+
+    # -- the main thread -----------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Wait for BOOT and become like the master; raises MasterGone, or OSError where that cannot be."""
+        while not self.settings:
+            if not self.receive():
+                self._poller.poll()
+        apply_settings(self.settings)
+        libc.set_process_name(self.settings["name"])
+        self.spin = self.settings["spin"]
+        failpoints.hit("before-ready")
+
+    def serve(self) -> None:
+        """Run tasks until the master says stop or somebody says drain; raises MasterGone."""
+        pending = self.pending
+        while not self.draining:
+            try:
+                task = pending.popleft()
+            except IndexError:
+                self.flush()
+                if self.stopping:
+                    return
+                if failpoints.armed:
+                    failpoints.hit("idle")
+                self.wait()
+                continue
+            self._run(task)
+        failpoints.hit("draining")
+        self.flush()
+
+    def wait(self) -> None:
+        """Block until there are tasks to run, or the worker is to stop or to drain; raises MasterGone."""
+        if self.spin and self._spin():
+            return
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)  # a task may have taken it away
+        while not (self.receive() or self.pending or self.stopping or self.draining):
+            for fd, _ in self._poller.poll():
+                if fd == self._wake:
+                    os.read(self._wake, 4096)
+
+    def _spin(self) -> bool:
+        """Keep asking for a moment: work that comes right away is answered without waking an idle core."""
+        until = time.perf_counter() + self.spin
+        while time.perf_counter() < until:
+            if self.receive():
+                return True
+        return False
+
+    def receive(self) -> bool:
+        """Take in what has arrived; False where no whole frame has. Raises MasterGone at end of file."""
+        with self.reading:
+            try:
+                count = self.data.recv_into(self._decoder.buffer())
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                count = 0
+            if not count:
+                raise MasterGone
+            frames = self._decoder.received(count)
+            for frame in frames:
+                self._take(frame)
+        return bool(frames)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == protocol.TASKS:
+            functions, tasks = protocol.decode_tasks(frame)
+            self.function_pickles.update(functions)
+            self.pending.extend(tasks)
+            failpoints.hit("task-received")
+        elif frame.kind == protocol.STOP:
+            self.stopping = True
+        elif frame.kind == protocol.BOOT:
+            self.settings = protocol.decode_plain(frame)
+
+    def _run(self, task: TaskItem) -> None:
+        number, slot, function_id, flags, payload = task
+        if flags & TIMED:
+            self.scoreboard.started_at[slot] = time.monotonic_ns()
+        self.scoreboard.started[slot] = number
+        begin = time.perf_counter_ns()
+        try:
+            self.running = number
+            if self.cancelled and number in self.cancelled:
+                self.break_in(number)
+            function, arguments = self.unpack(function_id, payload)
+            value = function(*arguments)
+            if failpoints.armed:
+                failpoints.hit("mid-task")
+            self.running = 0
+            result: ResultItem | None
+            if type(value) is CoroutineType:
+                result = None
+            else:
+                result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, self.dump(value, function))
+        except BaseException as error:
+            self.running = 0
+            asked = isinstance(error, KeyboardInterrupt) and self.interrupted == number
+            result = self.failed(task, error, asked, begin)
+        if result is None:
+            self.go_async(task, value)
+        else:
+            self._finish(result)
+
+    def _finish(self, result: ResultItem) -> None:
+        if failpoints.armed:
+            failpoints.hit("result-computed")
+        outbox = self.outbox
+        outbox.append(result)
+        now = time.monotonic_ns()
+        if len(outbox) == 1:
+            self.unflushed_since = now - result[2] * 1000
+        if not self.pending or now - self.unflushed_since >= FLUSH_AFTER_NS:
+            self.flush()
+
+    def go_async(self, task: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
+        """Enter the event loop with this task and stay until a sync task comes or the worker ends."""
+        from .worker_async import close_loop, run_async_phase
+
+        self.close_loop = close_loop
+        self.flush()
+        run_async_phase(self, task, coroutine)
+
+    # -- shared by both ways to run a task -----------------------------------------------------------
+
+    def unpack(self, function_id: int, payload: Buffer) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return a task's function and arguments; what fails here says that it failed on the way in."""
+        try:
+            if not function_id:
+                return loads(payload)  # type: ignore[no-any-return]
+            function = self.functions.get(function_id)
+            if function is None:
+                function = self.functions[function_id] = loads(self.function_pickles[function_id])
+            return function, loads(payload)
+        except Exception as error:
+            error.add_note("the worker could not load the task's function or arguments")
+            raise
+
+    @staticmethod
+    def dump(value: object, function: Callable[..., Any]) -> bytes:
+        """Return the result's pickle; raises TypeError that names the function whose result cannot be sent."""
+        if value is None:
+            return _NONE
+        if type(value) in PLAIN:
+            return pickle.dumps(value, 5)
+        try:
+            return dump(value)
+        except Exception as error:
+            name = getattr(function, "__qualname__", repr(function))
+            text = f"the result of {name}(), of type {type(value).__qualname__}, cannot be sent: {error}"
+            raise TypeError(text) from error
+
+    def failed(self, task: TaskItem, error: BaseException, cancelled: bool, begin: int) -> ResultItem:
+        """Return what to send for a task that raised."""
+        micros = (time.perf_counter_ns() - begin) // 1000
+        if cancelled:
+            return (task[1], CANCELLED, micros, b"")
+        return (task[1], ERROR, micros, dump_failure(error))
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def take_results(self) -> list[ResultItem]:
+        """Take all results out of the outbox; each goes to exactly one of the threads that ask."""
+        results: list[ResultItem] = []
+        try:
+            while True:
+                results.append(self.outbox.popleft())
+        except IndexError:
+            return results
+
+    def flush(self) -> None:
+        """Send all results there are and wait until the socket has taken them; raises MasterGone."""
+        if self.outbox and (results := self.take_results()):
+            self.send(protocol.encode_results(results))
+
+    def send(self, pieces: list[Buffer]) -> None:
+        """Send a frame, waiting for room; raises MasterGone."""
+        if failpoints.armed and failpoints.due("mid-write"):
+            whole = b"".join(pieces)
+            self.data.send(whole[: len(whole) // 2])
+            failpoints.act("mid-write")
+        self.unsent.push(pieces)
+        try:
+            while not self.unsent.write():
+                self._room.poll()
+        except ConnectionError as error:
+            raise MasterGone from error
+
+
+def main(inheritance: Inheritance, saved_stderr: int) -> int:
+    """Be a worker; returns the exit status. Entry function of the zygote's children."""
+    from .worker_control import ControlThread
+
+    worker = Worker(inheritance)
+    try:
+        worker.boot()
+        worker.take_signals()
+        worker.scoreboard.register()
+        ControlThread(worker).start()
+        worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
+        release_stderr(saved_stderr, inheritance.stderr)
+        worker.serve()
+        worker.close_loop()
+    except MasterGone:
+        return 1
+    return 0

@@ -1,0 +1,232 @@
+"""The master's side of one worker: its links, and which task is in which slot of its scoreboard."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..supervisor.boot import current_settings
+from ..supervisor.child import Child, ExitReport
+from ..supervisor.link import FrameLink
+from ..wire import pool_protocol as protocol
+from ..wire.framing import Frame, ProtocolError
+from ..wire.pool_protocol import ASYNC, TIMED, ResultItem, TaskItem
+from .heartbeat import Heart
+from .job import Task
+from .scheduling import MAX_AHEAD
+
+if TYPE_CHECKING:
+    from ..supervisor.zygote import Zygote
+
+FRAME_TASKS = 128
+"""Tasks in one frame: the worker starts on the first while the next frame is on its way."""
+
+
+class WorkerOwner(Protocol):
+    """Who hears what a worker says."""
+
+    def worker_ready(self, worker: WorkerHandle) -> None:
+        """It can take tasks."""
+
+    def worker_answered(self, worker: WorkerHandle, results: list[ResultItem]) -> None:
+        """It has finished tasks."""
+
+    def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
+        """It has not started these tasks and will not."""
+
+    def worker_exited(self, worker: WorkerHandle, report: ExitReport) -> None:
+        """It is gone, and everything it said was heard."""
+
+
+class WorkerHandle:
+    """One worker process from the request for it to its end. ``number`` is its place in the pool."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, number: int, owner: WorkerOwner, options: dict[str, Any]
+    ) -> None:
+        self.number = number
+        self.state = "STARTING"
+        self.in_flight: dict[int, Task] = {}
+        self.finished = 0
+        self.kill_reason = ""
+        self.endings = 0
+        """How many of its tasks are being ended before their time."""
+        self.started_at = time.monotonic()
+        self.boot_timer: asyncio.TimerHandle | None = None
+        self.was_ready = False
+        self.heard = 0
+        """Frames received; tells whether it has been silent since."""
+        self.nudge_timer: asyncio.TimerHandle | None = None
+        self.heart = Heart(options["heartbeat_timeout"])
+        self._owner = owner
+        self._known: set[int] = set()
+        self._serial = 0
+        concurrency: int = options["concurrency"]
+        self._serials = [0] * (concurrency + MAX_AHEAD)
+        self._free = list(range(concurrency + MAX_AHEAD))[::-1]
+        self.child = Child(concurrency + MAX_AHEAD)
+        self.child.owner = self
+        self._zygote: Zygote | None = None
+        self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)
+        self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore)
+        settings = {**current_settings(), **options, "name": f"aioipc-worker-{number}"}
+        self._data.send(protocol.encode_boot(settings))
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it has one."""
+        return self.child.pid
+
+    def __repr__(self) -> str:
+        return f"worker {self.number} (pid {self.pid})"
+
+    def spawn(self, zygote: Zygote, *, fresh: bool) -> None:
+        """Have the process started."""
+        self._zygote = zygote
+        zygote.spawn(self.child, fresh=fresh)
+
+    def send(self, tasks: list[Task]) -> list[int]:
+        """Send tasks; returns the number each is known by here, in order."""
+        serials: list[int] = []
+        for begin in range(0, len(tasks), FRAME_TASKS):
+            functions: list[tuple[int, bytes]] = []
+            items: list[TaskItem] = []
+            for task in tasks[begin : begin + FRAME_TASKS]:
+                items.append(self._item(task, functions))
+                serials.append(self._serial)
+            self._data.send(protocol.encode_tasks(functions, items))
+        return serials
+
+    def _item(self, task: Task, functions: list[tuple[int, bytes]]) -> TaskItem:
+        function = task.function
+        if function.id and function.id not in self._known:
+            assert function.pickled is not None
+            self._known.add(function.id)
+            functions.append((function.id, function.pickled))
+        self._serial += 1
+        slot = task.slot = self._free.pop()
+        self._serials[slot] = self._serial
+        self.in_flight[slot] = task
+        flags = (TIMED if task.timeout is not None else 0) | (ASYNC if function.is_async else 0)
+        return (self._serial, slot, function.id, flags, task.payload)
+
+    def release(self, slot: int) -> Task:
+        """Take back a slot whose task was answered or given back; returns the task."""
+        task = self.in_flight.pop(slot)
+        self._free.append(slot)
+        return task
+
+    def has(self, task: Task, serial: int | None = None) -> bool:
+        """Tell whether the task is here, and was sent with that number."""
+        here = self.in_flight.get(task.slot) is task
+        return here and (serial is None or self._serials[task.slot] == serial)
+
+    def started(self, task: Task) -> bool:
+        """Tell whether the worker has entered the task's function."""
+        return self.child.scoreboard.started[task.slot] == self._serials[task.slot]
+
+    def started_at_time(self, task: Task) -> float | None:
+        """Return when a task with a timeout was started, in seconds of the monotonic clock."""
+        return self.child.scoreboard.started_at[task.slot] / 1e9 if self.started(task) else None
+
+    def cancel(self, task: Task) -> None:
+        """Ask the worker to end a task, or not to start it."""
+        self._control.send(protocol.encode_plain(protocol.CANCEL, self._serials[task.slot]))
+        if not self.started(task):
+            self.nudge()
+
+    def nudge(self) -> None:
+        """Ask for finished results that wait for company, and for the tasks that were not started."""
+        self._control.send(protocol.encode_plain(protocol.NUDGE))
+
+    def end_boot(self) -> bool:
+        """Stop waiting for READY; returns whether it has come."""
+        if self.boot_timer is not None:
+            self.boot_timer.cancel()
+            self.boot_timer = None
+        return self.was_ready
+
+    def stop(self) -> None:
+        """Have the worker end when it has done what it has."""
+        if self.state == "RUNNING":
+            self.state = "STOPPING"
+        self._data.send(protocol.encode_plain(protocol.STOP))
+
+    def kill(self, reason: str) -> None:
+        """Kill the worker's process group; its end is reported with this reason."""
+        self.kill_reason = self.kill_reason or reason
+        if self._zygote is not None:
+            self._zygote.kill(self.child, signal.SIGKILL)
+
+    def diagnose(self, now: float) -> str | None:
+        """Return why it must be killed, judged by its heartbeats; ``None`` where it is well."""
+        thread, loop = self.child.scoreboard.beats()
+        # A look into /proc only when it matters would save little: this runs every heartbeat_timeout / 4.
+        return self.heart.diagnose(thread, loop, self.child.state(), now)
+
+    def close(self) -> None:
+        """Let go of the worker's descriptors and memory."""
+        self._data.close()
+        self._control.close()
+        self.child.close()
+
+    # -- ChildOwner ----------------------------------------------------------------------------------
+
+    def child_spawned(self) -> None:
+        """See `ChildOwner`."""
+
+    def child_exited(self, report: ExitReport) -> None:
+        """Hear what it said before it died, then pass the news on."""
+        self._data.drain_input()
+        self._control.drain_input()
+        self.state = "EXITED"
+        if self.kill_reason:
+            report = report._replace(reason=self.kill_reason)
+        self._owner.worker_exited(self, report)
+        self.close()
+
+    # -- frames --------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        self.heard += 1
+        handler = _HANDLERS.get(frame.kind)
+        if handler is None:
+            raise ProtocolError(f"a worker sends no frames of kind {frame.kind}")
+        handler(self, frame)
+
+    def _on_results(self, frame: Frame) -> None:
+        results = protocol.decode_results(frame)
+        self.finished += len(results)
+        self._owner.worker_answered(self, results)
+
+    def _on_ready(self, frame: Frame) -> None:
+        self.state = "RUNNING"
+        self.was_ready = True
+        self.child.ready()
+        self._owner.worker_ready(self)
+
+    def _on_unstarted(self, frame: Frame) -> None:
+        if frame.kind == protocol.DRAINING and self.state == "RUNNING":
+            self.state = "DRAINING"
+        self._owner.worker_gave_back(self, protocol.decode_plain(frame))
+
+    def _on_data_lost(self, reason: str) -> None:
+        """The worker has closed its data socket: it is ending, or sent garbage and must."""
+        if "garbage" in reason:
+            self.kill(reason)
+        elif self.state == "RUNNING":
+            self.state = "DRAINING"
+
+    def _ignore(self, reason: str) -> None:
+        """Its end is reported by the zygote."""
+
+
+_HANDLERS: dict[int, Callable[[WorkerHandle, Frame], None]] = {
+    protocol.RESULTS: WorkerHandle._on_results,
+    protocol.READY: WorkerHandle._on_ready,
+    protocol.UNSTARTED: WorkerHandle._on_unstarted,
+    protocol.DRAINING: WorkerHandle._on_unstarted,
+}

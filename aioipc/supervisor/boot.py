@@ -1,0 +1,156 @@
+"""The first steps of a worker process, from fork(2) to its entry function.
+
+Nothing here imports asyncio: a worker that never needs a loop must not pay for one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from .._sys import failpoints, libc
+
+
+class Inheritance(NamedTuple):
+    """The descriptors a worker is given, and nothing else of its master's."""
+
+    data: int
+    control: int
+    scoreboard: int
+    stderr: int
+    """Takes the place of standard error until the worker is ready, so that a failed boot can be explained."""
+
+
+def become_worker(parent: int, entry: str, inheritance: Inheritance, command: list[str] | None) -> NoReturn:
+    """Turn this freshly forked child into a worker that runs ``entry`` ("module:function"); never returns.
+
+    ``parent`` is the zygote's pid. ``command`` is the interpreter's command line for a fresh interpreter,
+    or ``None`` to go on in this one.
+    """
+    status = 1
+    try:
+        _own_session_and_signals()
+        libc.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the kernel was told to care
+            os._exit(1)
+        if command is not None:
+            _exec(entry, inheritance, command)
+        status = _run(entry, inheritance)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def main_after_exec() -> NoReturn:
+    """Go on in the fresh interpreter that `become_worker` has started; the arguments say with what."""
+    entry, numbers = sys.argv[1], sys.argv[2:]
+    status = 1
+    try:
+        status = _run(entry, Inheritance(*map(int, numbers)))
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def apply_settings(settings: dict[str, Any]) -> None:
+    """Take on the master's environment, working directory, umask, ``sys.path`` and ``sys.argv`` as they were
+    when it asked for this worker; raises OSError where the directory is gone.
+    """
+    os.environ.clear()
+    os.environ.update(settings["environ"])
+    os.umask(settings["umask"])
+    if settings["cwd"] is not None:
+        os.chdir(settings["cwd"])
+    sys.path[:] = settings["path"]
+    sys.argv[:] = settings["argv"]
+    failpoints.load(os.environ)
+
+
+def current_settings() -> dict[str, Any]:
+    """Return what `apply_settings` takes on, as it is in this process now."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    try:
+        cwd: str | None = os.getcwd()
+    except FileNotFoundError:  # removed under our feet: the worker stays where its zygote is
+        cwd = None
+    return {
+        "environ": dict(os.environ),
+        "umask": umask,
+        "cwd": cwd,
+        "path": list(sys.path),
+        "argv": list(sys.argv),
+    }
+
+
+def release_stderr(saved: int, captured: int) -> None:
+    """End the capture of standard error: give the real one back and repeat what was written meanwhile."""
+    sys.stderr.flush()
+    os.dup2(saved, 2)
+    os.close(saved)
+    text = os.pread(captured, 1 << 20, 0)
+    os.close(captured)
+    if text:
+        with contextlib.suppress(OSError):
+            os.write(2, text)
+
+
+def _own_session_and_signals() -> None:
+    """Leave what fork copied: the zygote's session, wake-up descriptor, handlers and mask.
+
+    SIGTERM stays blocked until the entry function has its own handler, so that none is lost or kills too early.
+    """
+    signal.set_wakeup_fd(-1)
+    os.setsid()
+    for signum in signal.valid_signals():
+        if signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
+            continue  # the last two are ignored in every Python process
+        if signal.getsignal(signum) not in (signal.SIG_DFL, None):
+            signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM})
+
+
+def _exec(entry: str, inheritance: Inheritance, command: list[str]) -> NoReturn:
+    failpoints.hit("before-exec")
+    for fd in inheritance:
+        os.set_inheritable(fd, True)
+    os.execv(command[0], [*command, entry, *map(str, inheritance)])
+
+
+def _run(entry: str, inheritance: Inheritance) -> int:
+    for fd in inheritance:
+        os.set_inheritable(fd, False)
+    saved = os.dup(2)
+    os.dup2(inheritance.stderr, 2)
+    module, _, name = entry.partition(":")
+    function: Callable[[Inheritance, int], int] = getattr(importlib.import_module(module), name)
+    status = function(inheritance, saved)
+    atexit._run_exitfuncs()
+    return status
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+
+
+def dump(value: object) -> bytes:
+    """Encode a packet between master and zygote."""
+    return pickle.dumps(value, 5)

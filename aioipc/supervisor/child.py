@@ -1,0 +1,115 @@
+"""One worker process as its master sees it: its sockets, its scoreboard, how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import NamedTuple, Protocol
+
+from .._sys import procfs
+from .._sys.anonymous_file import open_anonymous_file
+from .boot import Inheritance
+from .scoreboard import Scoreboard
+
+_SEND_BUFFER = 1 << 20
+
+
+class ExitReport(NamedTuple):
+    """How a worker ended."""
+
+    exitcode: int | None
+    """0 to 255, minus the signal's number, or ``None`` where nobody could learn it."""
+    reason: str
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    peak_memory: int = 0
+    """Bytes."""
+
+
+class ChildOwner(Protocol):
+    """Who is told what becomes of a `Child`; each is called at most once, in the loop."""
+
+    def child_spawned(self) -> None:
+        """The process exists; its pid is known."""
+
+    def child_exited(self, report: ExitReport) -> None:
+        """The process has ended, or never came to be, and everything it wrote can be read."""
+
+
+class Child:
+    """The master's ends of one worker's descriptors. Create it, hand `inheritance` to the zygote, close it."""
+
+    def __init__(self, slots: int) -> None:
+        self.pid: int | None = None
+        self.pidfd: int | None = None
+        self.owner: ChildOwner | None = None
+        with contextlib.ExitStack() as undo:
+            self.data, self._their_data = _socket_pair(undo)
+            self.control, self._their_control = _socket_pair(undo)
+            self._their_scoreboard = Scoreboard.create(slots)
+            undo.callback(os.close, self._their_scoreboard)
+            self.scoreboard = Scoreboard(self._their_scoreboard)
+            undo.callback(self.scoreboard.close)
+            self._stderr: int | None = open_anonymous_file("stderr")
+            undo.pop_all()
+
+    def inheritance(self) -> Inheritance:
+        """Return the descriptors the worker gets; they are still ours to close."""
+        assert self._stderr is not None
+        return Inheritance(
+            self._their_data.fileno(), self._their_control.fileno(), self._their_scoreboard, self._stderr
+        )
+
+    def handed_over(self) -> None:
+        """Close our copies of the worker's ends, so that its death is an end of file here."""
+        self._their_data.close()
+        self._their_control.close()
+        if self._their_scoreboard >= 0:
+            os.close(self._their_scoreboard)
+            self._their_scoreboard = -1
+
+    def ready(self) -> None:
+        """Forget the captured standard error: the worker has the real one from now on."""
+        if self._stderr is not None:
+            os.close(self._stderr)
+            self._stderr = None
+
+    def stderr_tail(self, limit: int = 8192) -> str:
+        """Return the last ``limit`` bytes that the worker wrote to standard error before it was ready."""
+        if self._stderr is None:
+            return ""
+        size = os.fstat(self._stderr).st_size
+        return os.pread(self._stderr, limit, max(0, size - limit)).decode(errors="replace")
+
+    def state(self) -> str:
+        """Return the letter /proc shows for the process, ``"?"`` where that is unknown."""
+        info = procfs.process_info(self.pid) if self.pid is not None else None
+        return "?" if info is None else info.state
+
+    def close(self) -> None:
+        """Close everything; may be called twice."""
+        self.handed_over()
+        self.ready()
+        self.data.close()
+        self.control.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        if self.scoreboard is not None:
+            self.scoreboard.close()
+        self.close = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _socket_pair(undo: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    undo.enter_context(ours)
+    undo.enter_context(theirs)
+    ours.setblocking(False)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return ours, theirs

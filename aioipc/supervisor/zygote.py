@@ -1,0 +1,239 @@
+"""The master's handle on its zygote (see zygote_main.py): asks for workers, hears how they ended.
+
+Nothing here blocks the loop: requests are packets, answers come by callback. The zygote is started by exec, so
+that the master, which has threads and a loop, never forks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .._sys.procfs import process_info
+from ..exceptions import UnsupportedPlatform
+from ..kernel.processes import ExitWatch, kill_session
+from .boot import current_settings
+from .child import Child, ExitReport
+
+_log = logging.getLogger("aioipc.zygote")
+_PACKET = 1 << 18
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+_live: weakref.WeakSet[Zygote] = weakref.WeakSet()
+
+
+def kill_every_child() -> None:
+    """Kill all worker groups of all pools of this process at once: the answer to a second signal."""
+    for zygote in list(_live):
+        zygote.kill_children()
+
+
+class Zygote:
+    """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
+
+    ``on_up(None)`` is called when it is ready, ``on_up(text)`` when a module to preload failed to import;
+    ``on_lost()`` when it died without being asked. The children of a lost zygote have been told to their owners.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        entry: str,
+        preload: Sequence[str] = (),
+        on_up: Callable[[str | None], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        if not sys.platform.startswith("linux"):
+            raise UnsupportedPlatform(f"worker processes need Linux; this is {sys.platform}")
+        self._loop = loop
+        self._on_up = on_up
+        self._on_lost = on_lost
+        self._children: dict[int, Child] = {}
+        self._next_token = 1
+        self._unsent: deque[tuple[bytes, list[int], Callable[[], None] | None]] = deque()
+        self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._sock.setblocking(False)
+                self._process = _start_process(theirs)
+            except BaseException:
+                self._sock.close()
+                raise
+        self._watch = ExitWatch(loop, self._process.pid, self._process_ended)
+        self._ended = loop.create_future()
+        self._closing = False
+        loop.add_reader(self._sock.fileno(), self._readable)
+        _live.add(self)
+        self._request(("start", current_settings(), list(preload), entry, _fresh_command()))
+
+    @property
+    def pid(self) -> int:
+        """The zygote's process id."""
+        return self._process.pid
+
+    def spawn(self, child: Child, *, fresh: bool = False) -> None:
+        """Ask for a worker on the child's descriptors; its owner hears what becomes of it.
+
+        ``fresh`` has it exec a new interpreter instead of going on in the fork.
+        """
+        token, self._next_token = self._next_token, self._next_token + 1
+        self._children[token] = child
+        self._request(("spawn", token, fresh), list(child.inheritance()), child.handed_over)
+
+    def kill(self, child: Child, signum: int = signal.SIGKILL) -> None:
+        """Send a signal to a worker's whole process group; one that is gone already is no error."""
+        for token, owned in self._children.items():
+            if owned is child:
+                self._request(("kill", token, signum))
+
+    def kill_children(self) -> None:
+        """Kill every worker's group at once."""
+        for child in list(self._children.values()):
+            self.kill(child)
+
+    async def aclose(self) -> None:
+        """End the zygote, and with it every process it still has; returns when it was reaped.
+
+        Cancelling leaves it ending by itself: it sees our end of file at once.
+        """
+        self._closing = True
+        self._hang_up()
+        await asyncio.shield(self._ended)
+
+    # -- packets -------------------------------------------------------------------------------------
+
+    def _request(self, words: object, fds: Sequence[int] = (), then: Callable[[], None] | None = None) -> None:
+        packet = (pickle.dumps(words, 5), list(fds), then)
+        self._unsent.append(packet)
+        if len(self._unsent) == 1:
+            self._write()
+
+    def _write(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        while self._unsent:
+            packet, fds, then = self._unsent[0]
+            try:
+                socket.send_fds(self._sock, [packet], fds)
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock.fileno(), self._write)
+                return
+            except ConnectionError:
+                break  # it died: the reader and the watch will say so
+            self._unsent.popleft()
+            if then is not None:
+                then()
+        self._loop.remove_writer(self._sock.fileno())
+
+    def _readable(self) -> None:
+        space = socket.CMSG_SPACE(4)
+        try:
+            packet, ancillary, _, _ = self._sock.recvmsg(_PACKET, space, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return
+        except ConnectionError:
+            packet, ancillary = b"", []
+        if not packet:
+            self._hang_up()  # what happens next is up to the watch, which also knows how it ended
+            return
+        fds = [int.from_bytes(data[:4], sys.byteorder) for _, _, data in ancillary]
+        verb, *arguments = pickle.loads(packet)
+        getattr(self, "_heard_" + verb.replace("-", "_"))(*arguments, *fds)
+
+    def _heard_up(self, pid: int) -> None:
+        self._on_up(None)
+
+    def _heard_preload_failed(self, text: str) -> None:
+        self._on_up(text)
+
+    def _heard_spawned(self, token: int, pid: int, pidfd: int | None = None) -> None:
+        child = self._children[token]
+        child.pid, child.pidfd = pid, pidfd
+        if child.owner is not None:
+            child.owner.child_spawned()
+
+    def _heard_refused(self, token: int, text: str) -> None:
+        self._tell_exit(token, ExitReport(None, text))
+
+    def _heard_exited(self, token: int, code: int, user: float, system: float, peak: int) -> None:
+        self._tell_exit(token, ExitReport(code, _describe(code), user, system, peak * 1024))
+
+    def _tell_exit(self, token: int, report: ExitReport) -> None:
+        child = self._children.pop(token)
+        if child.owner is not None:
+            child.owner.child_exited(report)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _hang_up(self) -> None:
+        if (fd := self._sock.fileno()) >= 0:
+            self._loop.remove_reader(fd)
+            self._loop.remove_writer(fd)
+            self._sock.close()
+            self._unsent.clear()
+
+    def _process_ended(self) -> None:
+        """Reap the zygote. The kernel has killed its workers with it (PR_SET_PDEATHSIG); see to their children."""
+        while self._sock.fileno() >= 0:  # what it reported before it died
+            self._readable()
+        status = self._process.wait()
+        _live.discard(self)
+        for token, child in list(self._children.items()):
+            if child.pid is not None:
+                kill_session(child.pid)
+                _await_death(child.pid)
+            self._tell_exit(token, ExitReport(None, f"its zygote (pid {self.pid}) {_describe(status)}"))
+        if not self._ended.done():
+            self._ended.set_result(None)
+        if not self._closing:
+            _log.warning("zygote pid %d ended: %s", self.pid, _describe(status))
+            self._on_lost()
+
+
+def _await_death(pid: int) -> None:
+    """Wait, a moment at most, until a killed process runs no more: then all it ever wrote can be read."""
+    deadline = time.monotonic() + 0.5
+    while (info := process_info(pid)) is not None and info.state not in "ZX" and time.monotonic() < deadline:
+        time.sleep(0.0005)
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"exited with {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _interpreter(code: str) -> list[str]:
+    if not sys.executable:
+        raise RuntimeError("sys.executable is empty: worker processes need the path of the interpreter")
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    # Exactly our path, before anything is imported: "-c" alone would put the working directory first.
+    path = sys.path if _ROOT in sys.path else [*sys.path, _ROOT]
+    return [sys.executable, *flags, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
+
+
+def _fresh_command() -> list[str]:
+    return _interpreter("from aioipc.supervisor.boot import main_after_exec as main; main()")
+
+
+def _start_process(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    fd = theirs.fileno()
+    command = _interpreter(f"from aioipc.supervisor.zygote_main import main; main({fd})")
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, pass_fds=[fd], start_new_session=True, env=dict(os.environ)
+    )

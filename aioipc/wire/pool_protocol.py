@@ -1,0 +1,123 @@
+"""What a pool's master and its workers say to each other, as frames.
+
+Each worker has two private socket pairs. On the data socket go work and results; on the control socket goes
+what must be heard while the worker's main thread is busy. Both come from our own master, so bodies are pickles
+(of tuples, integers and bytes; what users send is a pickle of its own inside and is not opened here).
+
+    data     master → worker   BOOT  TASKS  STOP
+             worker → master   READY  RESULTS
+    control  master → worker   CANCEL  NUDGE
+             worker → master   RESULTS  UNSTARTED  DRAINING
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from .framing import Buffer, Frame, ProtocolError, encode_frame
+
+BOOT, TASKS, STOP, CANCEL, NUDGE = 1, 2, 3, 4, 5
+READY, RESULTS, UNSTARTED, DRAINING = 16, 17, 18, 19
+
+NAMES = {
+    BOOT: "BOOT",
+    TASKS: "TASKS",
+    STOP: "STOP",
+    CANCEL: "CANCEL",
+    NUDGE: "NUDGE",
+    READY: "READY",
+    RESULTS: "RESULTS",
+    UNSTARTED: "UNSTARTED",
+    DRAINING: "DRAINING",
+}
+
+# How a task ended in the worker.
+OK, ERROR, CANCELLED = 0, 1, 2
+
+ATTACH_FROM = 32 * 1024
+"""Payloads of at least so many bytes travel beside the body instead of inside it."""
+
+# Flags of a task: it has a timeout, so its start is noted; it is to be run by the event loop.
+TIMED, ASYNC = 1, 2
+
+# (number, slot, function id or 0 where the payload holds the function too, flags, payload)
+TaskItem = tuple[int, int, int, int, Buffer]
+# (slot, OK | ERROR | CANCELLED, microseconds, payload)
+ResultItem = tuple[int, int, int, Buffer]
+
+
+def encode_boot(settings: dict[str, Any]) -> list[Buffer]:
+    """Encode what a worker needs before it can be ready."""
+    return encode_frame(BOOT, pickle.dumps(settings, 5))
+
+
+def encode_tasks(functions: Sequence[tuple[int, bytes]], tasks: Sequence[TaskItem]) -> list[Buffer]:
+    """Encode functions the worker does not know yet, and tasks."""
+    items, attachments = _detach(tasks, 4)
+    return encode_frame(TASKS, pickle.dumps((functions, items), 5), attachments)
+
+
+def encode_results(results: Sequence[ResultItem]) -> list[Buffer]:
+    """Encode finished tasks."""
+    items, attachments = _detach(results, 3)
+    return encode_frame(RESULTS, pickle.dumps(items, 5), attachments)
+
+
+def encode_plain(kind: int, value: Any = None) -> list[Buffer]:
+    """Encode one of the other kinds: STOP, CANCEL (number), NUDGE, READY (pid), UNSTARTED, DRAINING (slots)."""
+    return encode_frame(kind, pickle.dumps(value, 5))
+
+
+def decode_tasks(frame: Frame) -> tuple[list[tuple[int, bytes]], list[TaskItem]]:
+    """Decode TASKS; raises ProtocolError where the body is something else."""
+    value = decode_plain(frame)
+    try:
+        functions, items = value
+        return functions, _attach(items, frame.attachments, 4)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: {error}") from error
+
+
+def decode_results(frame: Frame) -> list[ResultItem]:
+    """Decode RESULTS; raises ProtocolError where the body is something else."""
+    items = decode_plain(frame)
+    try:
+        return _attach(items, frame.attachments, 3)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: {error}") from error
+
+
+def decode_plain(frame: Frame) -> Any:
+    """Decode the value of any frame; raises ProtocolError for a kind or body that is none of ours."""
+    if frame.kind not in NAMES:
+        raise ProtocolError(f"there is no frame of kind {frame.kind}")
+    try:
+        return pickle.loads(frame.body)
+    except Exception as error:
+        raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: {error}") from error
+
+
+def _detach(items: Sequence[Any], at: int) -> tuple[Sequence[Any], list[Buffer]]:
+    """Replace large payloads by their lengths and return them apart."""
+    attachments: list[Buffer] = [item[at] for item in items if len(item[at]) >= ATTACH_FROM]
+    if not attachments:
+        return items, attachments
+    return [(*item[:at], len(item[at])) if len(item[at]) >= ATTACH_FROM else item for item in items], attachments
+
+
+def _attach(items: list[Any], attachments: memoryview, at: int) -> list[Any]:
+    """Put the payloads back that `_detach` took out."""
+    if not attachments:
+        return items
+    whole: list[Any] = []
+    offset = 0
+    for item in items:
+        if type(length := item[at]) is int:
+            item = (*item[:at], attachments[offset : offset + length])
+            offset += length
+        whole.append(item)
+    if offset != len(attachments):
+        raise ValueError(f"{len(attachments)} bytes of attachments where {offset} were announced")
+    return whole
