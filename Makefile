@@ -1,0 +1,50 @@
+# Each target does all of its own set-up in .venv; it needs Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: run test lint format bench clean
+
+run: $(VENV)/.run           ## the main job: index the standard library on a pool of workers
+	$(BIN)/python examples/word_index.py
+
+test: $(VENV)/.test         ## the tests (ARGS="-k pool" for some of them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint         ## style, types, completeness of the public types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --verifytypes aioipc --ignoreexternal
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench       ## the pool beside its peers (ARGS="--quick" for a first look)
+	$(BIN)/python -m benchmarks pool $(ARGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "aioipc needs Python >= 3.11; set PYTHON=/path/to/one" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.run
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml $(VENV)/.test
+	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.run
+	$(PIP) --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
