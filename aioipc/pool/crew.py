@@ -7,6 +7,7 @@ each time. Three deaths in a row before READY end the pool (decision 12).
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -105,7 +106,7 @@ class Crew:
         return Zygote(
             self._loop,
             entry="aioipc.pool.worker:main",
-            preload=self._preload,
+            preload=("aioipc.pool.worker_control", *self._preload),
             on_up=self._zygote_up,
             on_lost=self._zygote_lost,
         )
@@ -135,7 +136,8 @@ class Crew:
         try:
             worker = WorkerHandle(self._loop, number, self, self._options)
         except OSError as error:
-            self._boot_failed(ExitReport(None, f"worker {number} cannot be started: {error}"), "")
+            hint = " (RLIMIT_NOFILE, ulimit -n)" if error.errno == errno.EMFILE else ""
+            self._boot_failed(ExitReport(None, f"was not even asked for: {error}{hint}"), "")
             return
         self.workers[number] = worker
         self.started += 1

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+import warnings
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -151,6 +152,10 @@ class Pool:
             return f"<Pool of {self._size}, {'closed' if self._closed else 'not open'}>"
         s = self.statistics()
         return f"<Pool of {self._size}, open, {s.queued} queued, {s.in_flight} in flight, {s.done} done>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_master", None) is not None:
+            warnings.warn(f"{self!r} was not closed: use 'async with'", ResourceWarning, source=self, stacklevel=2)
 
     # -- lifetime ------------------------------------------------------------------------------------
 

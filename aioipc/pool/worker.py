@@ -9,11 +9,13 @@ on a task's way: the deques are shared, and every task and result leaves them by
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -293,14 +295,19 @@ class Worker:
 
     def send(self, pieces: list[Buffer]) -> None:
         """Send a frame, waiting for room; raises MasterGone."""
+        while not self.post(pieces):
+            pieces = []
+            self._room.poll()
+
+    def post(self, pieces: list[Buffer]) -> bool:
+        """Send what the socket takes of a frame and of what is left of those before; True where that was all."""
         if failpoints.armed and failpoints.due("mid-write"):
             whole = b"".join(pieces)
             self.data.send(whole[: len(whole) // 2])
             failpoints.act("mid-write")
         self.unsent.push(pieces)
         try:
-            while not self.unsent.write():
-                self._room.poll()
+            return self.unsent.write()
         except ConnectionError as error:
             raise MasterGone from error
 
@@ -317,6 +324,8 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
         ControlThread(worker).start()
         worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
         release_stderr(saved_stderr, inheritance.stderr)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # what a task prints is seen at once, and not lost with the worker
+            sys.stdout.reconfigure(line_buffering=True)
         worker.serve()
         worker.close_loop()
     except MasterGone:

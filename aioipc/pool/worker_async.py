@@ -30,6 +30,8 @@ def run_async_phase(worker: Worker, first: TaskItem, coroutine: CoroutineType[An
     worker.scoreboard.loop_runs(True)
     try:
         _runners[0].run(_serve(worker, first, coroutine))
+        worker.flush()
+        worker.send([])  # what the loop had not got rid of yet
     finally:
         worker.notify_loop = None
         worker.scoreboard.loop_runs(False)
@@ -82,7 +84,7 @@ class AsyncPhase:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks.values())
-            self._write()
+            loop.remove_writer(worker.data.fileno())
 
     # -- what comes in -------------------------------------------------------------------------------
 
@@ -183,8 +185,15 @@ class AsyncPhase:
         self._start_tasks()
 
     def _write(self) -> None:
+        """Send the results there are; what a slow master does not take is sent when it does, the loop goes on."""
+        worker = self._worker
+        results = worker.take_results()
+        fd = worker.data.fileno()
         try:
-            self._worker.flush()
+            if worker.post(protocol.encode_results(results) if results else []):
+                self._loop.remove_writer(fd)
+            else:
+                self._loop.add_writer(fd, self._write)
         except MasterGone as error:
             self._end(error)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from .._sys import failpoints
 from ..wire import pool_protocol as protocol
-from ..wire.framing import Buffer, Frame, FrameDecoder
+from ..wire.framing import CONTROL_SCRATCH, Buffer, Frame, FrameDecoder
 from .worker import MasterGone
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ControlThread(threading.Thread):
         self._main = threading.main_thread().ident
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._beat_every = max(_LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(CONTROL_SCRATCH)
         self._told_drain = False
         worker.wake_control = self._wake_up
 

@@ -12,7 +12,7 @@ from ..supervisor.boot import current_settings
 from ..supervisor.child import Child, ExitReport
 from ..supervisor.link import FrameLink
 from ..wire import pool_protocol as protocol
-from ..wire.framing import Frame, ProtocolError
+from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
 from ..wire.pool_protocol import ASYNC, TIMED, ResultItem, TaskItem
 from .heartbeat import Heart
 from .job import Task
@@ -21,6 +21,8 @@ from .scheduling import MAX_AHEAD
 if TYPE_CHECKING:
     from ..supervisor.zygote import Zygote
 
+CLOSING_TIME = 1.0
+"""Seconds that a worker gets to end after it has closed its data socket."""
 FRAME_TASKS = 128
 """Tasks in one frame: the worker starts on the first while the next frame is on its way."""
 
@@ -61,6 +63,7 @@ class WorkerHandle:
         """Frames received; tells whether it has been silent since."""
         self.nudge_timer: asyncio.TimerHandle | None = None
         self.heart = Heart(options["heartbeat_timeout"])
+        self._loop = loop
         self._owner = owner
         self._known: set[int] = set()
         self._serial = 0
@@ -71,7 +74,7 @@ class WorkerHandle:
         self.child.owner = self
         self._zygote: Zygote | None = None
         self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)
-        self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore)
+        self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore, scratch=CONTROL_SCRATCH)
         settings = {**current_settings(), **options, "name": f"aioipc-worker-{number}"}
         self._data.send(protocol.encode_boot(settings))
 
@@ -156,7 +159,9 @@ class WorkerHandle:
         self._data.send(protocol.encode_plain(protocol.STOP))
 
     def kill(self, reason: str) -> None:
-        """Kill the worker's process group; its end is reported with this reason."""
+        """Kill the worker's process group; its end is reported with this reason. One that is gone is left alone."""
+        if self.state == "EXITED":
+            return
         self.kill_reason = self.kill_reason or reason
         if self._zygote is not None:
             self._zygote.kill(self.child, signal.SIGKILL)
@@ -215,10 +220,13 @@ class WorkerHandle:
 
     def _on_data_lost(self, reason: str) -> None:
         """The worker has closed its data socket: it is ending, or sent garbage and must."""
+        if self.state == "RUNNING":
+            self.state = "DRAINING"
+        self._owner.worker_gave_back(self, [])
         if "garbage" in reason:
             self.kill(reason)
-        elif self.state == "RUNNING":
-            self.state = "DRAINING"
+        else:
+            self._loop.call_later(CLOSING_TIME, self.kill, "it closed its connection to the master and lived on")
 
     def _ignore(self, reason: str) -> None:
         """Its end is reported by the zygote."""

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from .._sys.send_queue import SendQueue
-from ..wire.framing import Buffer, Frame, FrameDecoder, ProtocolError
+from ..wire.framing import SCRATCH_SIZE, Buffer, Frame, FrameDecoder, ProtocolError
 
 
 class FrameLink:
@@ -27,12 +27,14 @@ class FrameLink:
         sock: socket.socket,
         on_frame: Callable[[Frame], None],
         on_lost: Callable[[str], None],
+        *,
+        scratch: int = SCRATCH_SIZE,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._on_frame = on_frame
         self._on_lost = on_lost
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(scratch)
         self._unsent = SendQueue(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._readable)

@@ -33,6 +33,16 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _live: weakref.WeakSet[Zygote] = weakref.WeakSet()
 
 
+def _leave_to_fork() -> None:
+    """Keep a process that the program forks from holding our sockets: end of file must tell that we are gone."""
+    for zygote in list(_live):
+        zygote.forget()
+    _live.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_fork)
+
+
 def kill_every_child() -> None:
     """Kill all worker groups of all pools of this process at once: the answer to a second signal."""
     for zygote in list(_live):
@@ -102,6 +112,12 @@ class Zygote:
         """Kill every worker's group at once."""
         for child in list(self._children.values()):
             self.kill(child)
+
+    def forget(self) -> None:
+        """Close the descriptors, in a process that only has copies of them."""
+        self._sock.close()
+        for child in self._children.values():
+            child.close()
 
     async def aclose(self) -> None:
         """End the zygote, and with it every process it still has; returns when it was reaped.

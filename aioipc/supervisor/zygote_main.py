@@ -23,6 +23,7 @@ import pickle
 import select
 import signal
 import socket
+import sys
 import time
 import traceback
 from typing import Any
@@ -32,6 +33,7 @@ from ..kernel.processes import kill_group, open_pidfd
 from . import boot
 
 ORPHAN_GRACE = 1.0
+_WARM_UP_AFTER = 200  # ms
 _PACKET = 1 << 18
 _FDS = 4
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -45,6 +47,7 @@ class ZygoteProcess:
         self._tokens: dict[int, int] = {}  # pid -> token
         self._entry = ""
         self._command: list[str] = []
+        self._warm = True
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
@@ -57,7 +60,10 @@ class ZygoteProcess:
         poller.register(self._master, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
         while True:
-            for fd, _ in poller.poll():
+            ready = poller.poll(None if self._warm else _WARM_UP_AFTER)
+            if not ready:
+                self._warm_up()
+            for fd, _ in ready:
                 if fd == self._wake:
                     self._drain_wake()
                     self._reap()
@@ -81,7 +87,7 @@ class ZygoteProcess:
         if verb == "start":
             self._start(*arguments)
         elif verb == "spawn":
-            self._spawn(arguments[0], arguments[1], boot.Inheritance(*fds))
+            self._spawn(arguments[0], arguments[1], fds)
         elif verb == "kill":
             self._kill(*arguments)
         return True
@@ -95,13 +101,35 @@ class ZygoteProcess:
         except BaseException:
             self._report("preload-failed", traceback.format_exc()[-8192:])
             return
-        # What is imported now stays shared with the workers: no collection will touch it any more.
-        gc.disable()
-        gc.freeze()
+        self._settle_memory()
+        self._warm = False
         self._report("up", os.getpid())
 
-    def _spawn(self, token: int, fresh: bool, inheritance: boot.Inheritance) -> None:
-        parent = os.getpid()
+    @staticmethod
+    def _settle_memory() -> None:
+        """Keep what is imported shared with the workers: no collection will touch it any more, nothing is half said."""
+        gc.disable()
+        gc.freeze()
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    def _warm_up(self) -> None:
+        """When idle, import what async and ``__main__`` tasks need, for the workers to come.
+
+        The first workers do not wait for it: most of the time of a pool's start would go here.
+        """
+        self._warm = True
+        for name in ("asyncio", "uvloop", "cloudpickle"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        self._settle_memory()
+
+    def _spawn(self, token: int, fresh: bool, fds: list[int]) -> None:
+        if len(fds) != _FDS:  # the kernel drops what does not fit
+            _close(*fds)
+            self._report("refused", token, "the zygote may open no more files (RLIMIT_NOFILE, ulimit -n)")
+            return
+        inheritance, parent = boot.Inheritance(*fds), os.getpid()
         try:
             failpoints.hit("zygote-before-fork")
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -114,7 +142,7 @@ class ZygoteProcess:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
                 _close(*inheritance)
         if pid == 0:
-            self._leave_to_child(inheritance)
+            self._leave_to_child()
             boot.become_worker(parent, self._entry, inheritance, self._command if fresh else None)
         self._tokens[pid] = token
         pidfd = open_pidfd(pid)  # nothing has reaped it yet, so the number is its own
@@ -124,7 +152,7 @@ class ZygoteProcess:
             if pidfd is not None:
                 os.close(pidfd)
 
-    def _leave_to_child(self, inheritance: boot.Inheritance) -> None:
+    def _leave_to_child(self) -> None:
         """Close, in the child, what belongs to the zygote alone; what preloaded modules opened stays open."""
         self._master.close()
         _close(self._wake, self._woken)

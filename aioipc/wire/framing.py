@@ -20,6 +20,7 @@ HEADER_SIZE = _HEADER.size
 _MAGIC = 0xA1C0
 
 SCRATCH_SIZE = 256 * 1024
+CONTROL_SCRATCH = 16 * 1024
 BODY_LIMIT = 256 * 1024 * 1024
 ATTACHMENTS_LIMIT = 16 * 1024**3
 
@@ -65,9 +66,9 @@ class FrameDecoder:
     its own, allocated only after its header was checked against ``limit`` (bytes).
     """
 
-    def __init__(self, limit: int = BODY_LIMIT + ATTACHMENTS_LIMIT) -> None:
+    def __init__(self, scratch: int = SCRATCH_SIZE, limit: int = BODY_LIMIT + ATTACHMENTS_LIMIT) -> None:
         self._limit = limit
-        self._scratch = memoryview(bytearray(SCRATCH_SIZE))
+        self._scratch = memoryview(bytearray(scratch))
         self._start = 0
         self._end = 0
         self._large: memoryview | None = None
@@ -100,7 +101,7 @@ class FrameDecoder:
         while self._end - self._start >= HEADER_SIZE:
             kind, body, attachments = self._header()
             size = HEADER_SIZE + body + attachments
-            if size > SCRATCH_SIZE:
+            if size > len(self._scratch):
                 self._start_large(size)
                 break
             if self._end - self._start < size:
