@@ -42,6 +42,9 @@ class CrewOwner(WorkerOwner, Protocol):
     def crew_failed(self, error: WorkerBootError) -> None:
         """No worker can be started any more."""
 
+    def crew_doomed(self) -> None:
+        """All workers are about to be killed, since the program is told to end at once."""
+
 
 class Crew:
     """``size`` workers under one zygote at a time. Everything happens in callbacks; only `stop` is awaited."""
@@ -109,6 +112,7 @@ class Crew:
             preload=("aioipc.pool.worker_control", *self._preload),
             on_up=self._zygote_up,
             on_lost=self._zygote_lost,
+            on_doom=self._doomed,
         )
 
     def _zygote_up(self, problem: str | None) -> None:
@@ -124,6 +128,10 @@ class Crew:
             self._fail(f"the zygote cannot be started: {error}")
         else:
             self._fill()
+
+    def _doomed(self) -> None:
+        self.stop_replacing()
+        self._owner.crew_doomed()
 
     def _fill(self) -> None:
         """Start a worker for each place that has none."""

@@ -14,7 +14,7 @@ def to_exception(payload: Buffer, task: Task, where: str) -> BaseException:
     """Return the exception a task raised, its remote traceback as cause, with a note that says where it was.
 
     It is a RemoteError where the original cannot be raised here: it does not unpickle, it is no Exception (a
-    ``SystemExit`` would end the master), or a future refuses it (``StopIteration``).
+    ``SystemExit`` would end the master), or a future refuses it (``StopIteration``, ``StopAsyncIteration``).
     """
     failure = load_failure(payload)
     error = _original(failure)
@@ -34,6 +34,6 @@ def _original(failure: Failure) -> Exception | None:
         error = pickle.loads(failure.pickled)
     except Exception:  # its class exists in the worker only, or its reduce is broken here
         return None
-    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration):
         return None
     return error

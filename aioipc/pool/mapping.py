@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .._loop.fairness import current_turn
+from ..exceptions import PoolClosed, RemoteError
 from .functions import FunctionTable
 from .job import Task
 
@@ -105,12 +106,11 @@ class MapState:
         self._outcomes: dict[int, Outcome] = {}  # ordered: by index
         self._arrived: deque[Outcome] = deque()  # unordered
         self._tasks: dict[int, MapTask] = {}
-        self._changed: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self._pump: asyncio.Task[None] | None = None
-        self._source_error: BaseException | None = None
+        self._source_error: Exception | None = None
         self._sync: Iterator[tuple[Any, ...]] | None = None
-        self._async: AsyncIterator[tuple[Any, ...]] | None = None
+        self._async: AsyncGenerator[tuple[Any, ...], None] | None = None
         if any(isinstance(source, AsyncIterable) for source in sources):
             self._async = _zip_async(sources)
         else:
@@ -128,15 +128,15 @@ class MapState:
         if turn.spend():
             await asyncio.sleep(0)
             turn.renew()
-        while True:
+        while not self.closed:
             self._fill()
             if (outcome := self._take()) is not None:
                 return self._hand_over(outcome)
-            if self.closed or (self._exhausted and not self._tasks):
+            if self._exhausted and not self._tasks:
                 self._finish()
-            self._changed = self._loop.create_future()
-            await self._changed
+            await self._change()
             turn.renew()
+        raise StopAsyncIteration
 
     def _take(self) -> Outcome | None:
         if self._ordered:
@@ -145,7 +145,8 @@ class MapState:
 
     def _hand_over(self, outcome: Outcome) -> Any:
         self._handed += 1
-        self._wake(self._room)
+        if self._pump is not None:
+            self._notify()
         good, value = outcome
         if good or (self._return_exceptions and isinstance(value, Exception)):
             return value
@@ -153,48 +154,63 @@ class MapState:
         raise value
 
     def _finish(self) -> None:
+        error, self._source_error = self._source_error, None
         self.close()
-        if self._source_error is not None:
-            error, self._source_error = self._source_error, None
+        if error is not None:
             raise error
-        raise StopAsyncIteration
+
+    async def _change(self) -> None:
+        """Wait until something is different; every reader, the pump and `wait_settled` may wait at once."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _notify(self) -> None:
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     # -- the source ----------------------------------------------------------------------------------
 
-    def _has_room(self) -> bool:
-        return self._taken - self._handed < self._window()
-
     def _fill(self) -> None:
-        if self._exhausted or self.closed:
+        """Take items while the window has room; what the source raises comes after the results before it."""
+        if self._exhausted:
             return
         if self._sync is None:
             if self._pump is None:
                 self._pump = self._loop.create_task(self._run_pump())
             return
-        room = self._window() - (self._taken - self._handed)
         try:
-            for _ in range(room):
+            for _ in range(self._window() - (self._taken - self._handed)):
                 self._add(next(self._sync))
         except StopIteration:
             self._exhausted = True
-        except BaseException:
-            self.close()
-            raise
+        except Exception as error:
+            self._source_failed(error)
 
     async def _run_pump(self) -> None:
         assert self._async is not None
         try:
-            async with contextlib.aclosing(self._async) as items:  # type: ignore[type-var]
+            async with contextlib.aclosing(self._async) as items:
                 async for item in items:
                     self._add(item)
-                    while not self._has_room():
-                        self._room = self._loop.create_future()
-                        await self._room
+                    while self._taken - self._handed >= self._window():
+                        await self._change()
         except Exception as error:
-            self._source_error = error
+            self._source_failed(error)
         finally:
             self._exhausted = True
-            self._wake(self._changed)
+            self._notify()
+
+    def _source_failed(self, error: Exception) -> None:
+        self._exhausted = True
+        if isinstance(error, StopAsyncIteration):  # it would look like the end of the results
+            wrapped = RuntimeError("the source of the map raised StopAsyncIteration")
+            wrapped.__cause__ = error
+            error = wrapped
+        self._source_error = error
 
     def _add(self, arguments: tuple[Any, ...]) -> None:
         self._master.check_open()
@@ -225,37 +241,47 @@ class MapState:
     def stopped(self, task: MapTask) -> None:
         """See `Sink`."""
         del self._tasks[task.index]
-        self._settle(task.index, (False, asyncio.CancelledError()))
+        error: Exception
+        if self._master.accepting:
+            error = RemoteError(f"{task!r} cancelled itself", type_name="asyncio.CancelledError")
+        else:
+            error = PoolClosed(f"the pool was closed before {task!r} had ended")
+        self._settle(task.index, (False, error))
 
     def _settle(self, index: int, outcome: Outcome) -> None:
         self._done_count += 1
-        if self._ordered:
-            self._outcomes[index] = outcome
-            if index == self._handed:
-                self._wake(self._changed)
-        else:
-            self._arrived.append(outcome)
-            self._wake(self._changed)
-        if not self._tasks:
-            self._wake(self._changed)
-
-    @staticmethod
-    def _wake(future: asyncio.Future[None] | None) -> None:
-        if future is not None and not future.done():
-            future.set_result(None)
+        if not self.closed:
+            if self._ordered:
+                self._outcomes[index] = outcome
+            else:
+                self._arrived.append(outcome)
+        if not self._ordered or index == self._handed or not self._tasks:
+            self._notify()
 
     # -- the end -------------------------------------------------------------------------------------
 
+    def stop_taking(self, error: Exception) -> None:
+        """Take no more items: the reader gets the results that there will be, and then the error."""
+        if not self._exhausted:
+            self._exhausted = True
+            self._source_error = error
+            if self._pump is not None:
+                self._pump.cancel()
+            self._notify()
+
     def close(self) -> None:
-        """Take nothing more and cancel what was taken."""
+        """Take nothing more, cancel what was taken, forget what has come."""
         if self.closed:
             return
         self.closed = True
         self._exhausted = True
+        self._outcomes.clear()
+        self._arrived.clear()
         if self._pump is not None:
             self._pump.cancel()
         for task in list(self._tasks.values()):
             self._master.cancel(task)
+        self._notify()
 
     def close_later(self) -> None:
         """Close from wherever the garbage collector happens to run."""
@@ -265,15 +291,18 @@ class MapState:
     async def wait_settled(self) -> None:
         """Wait until no task of the map is left and its source was let go."""
         while self._tasks:
-            self._changed = self._loop.create_future()
-            await self._changed
-        if self._pump is not None:
+            await self._change()
+        await self.wait_pump()
+
+    async def wait_pump(self) -> None:
+        """Wait until the source was let go."""
+        if self._pump is not None and self._pump is not asyncio.current_task():
             await asyncio.wait([self._pump])
 
 
 async def _zip_async(
     sources: tuple[Iterable[Any] | AsyncIterable[Any], ...],
-) -> AsyncIterator[tuple[Any, ...]]:
+) -> AsyncGenerator[tuple[Any, ...], None]:
     """Yield tuples of one item of each source until one of them ends."""
     iterators = [aiter(s) if isinstance(s, AsyncIterable) else iter(s) for s in sources]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -29,6 +30,7 @@ from .crew import Crew
 from .deadlines import Deadlines
 from .failures import to_exception
 from .job import Task
+from .mapping import MapState
 from .scheduling import Scheduler, Seat
 from .worker_handle import WorkerHandle
 
@@ -47,6 +49,7 @@ class Master:
         self.error: WorkerBootError | None = None
         self.scheduler = Scheduler()
         self.accepting = True
+        self.maps: weakref.WeakSet[MapState] = weakref.WeakSet()
         self._loop = loop
         self._concurrency = concurrency
         self._grace = grace
@@ -70,6 +73,12 @@ class Master:
         """Raise PoolClosed where no task is accepted any more."""
         if not self.accepting:
             raise PoolClosed("the pool is closed: it takes no more tasks") from self.error
+
+    def stop_accepting(self) -> None:
+        """Accept no more tasks; open maps take no more items."""
+        self.accepting = False
+        for state in list(self.maps):
+            state.stop_taking(PoolClosed("the pool was closed before the map had taken all items"))
 
     def submit(self, task: Task) -> None:
         """Accept a task: from here on it settles exactly once."""
@@ -113,6 +122,11 @@ class Master:
         for worker in self.crew.workers.values():
             for task in worker.in_flight.values():
                 task.ending = "cancel"
+
+    async def let_maps_go(self) -> None:
+        """Wait until no map reads its source any more."""
+        for state in list(self.maps):
+            await state.wait_pump()
 
     def close(self) -> None:
         """Forget all timers."""
@@ -216,13 +230,19 @@ class Master:
 
     def crew_failed(self, error: WorkerBootError) -> None:
         """Settle everything: nothing will be run any more."""
-        self.accepting = False
         self.error = error
+        self.stop_accepting()
         if not self._first_ready.done():
             self._first_ready.set_exception(error)
             self._first_ready.exception()  # whether or not somebody waits for it
         for task in self.scheduler.clear():
             self._settle_error(task, error)
+
+    def crew_doomed(self) -> None:
+        """Cancel everything: what is queued now, what runs with its worker."""
+        self.stop_accepting()
+        self.drop_queued()
+        self.cancel_running()
 
     # -- deaths --------------------------------------------------------------------------------------
 

@@ -146,6 +146,7 @@ class Pool:
         self._master: Master | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._ending: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         if self._master is None:
@@ -197,26 +198,36 @@ class Pool:
         await self._close(drop=False, patience=math.inf)
 
     async def _close(self, *, drop: bool, patience: float) -> None:
-        master, self._master, self._closed = self._master, None, True
-        if master is None:
-            return
-        master.accepting = False
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
+        if self._master is not None and self._ending is None:
+            self._master.stop_accepting()
             if not drop:
                 try:
-                    await master.wait_idle()
-                except asyncio.CancelledError as error:
-                    cancelled, drop, patience = error, True, self._shutdown
-            ending = asyncio.get_running_loop().create_task(_end(master, drop, patience))
-            while not ending.done():
+                    await self._master.wait_idle()
+                except asyncio.CancelledError:
+                    await self._end(drop=True, patience=self._shutdown)
+                    raise
+            await self._end(drop=drop, patience=patience)
+        elif self._ending is not None:
+            await self._end(drop=drop, patience=patience)
+
+    async def _end(self, *, drop: bool, patience: float) -> None:
+        """Have the pool end once, and wait for that, whoever asks; a cancellation comes out when it has ended."""
+        master = self._master
+        if self._ending is None and master is not None:
+            self._ending = asyncio.get_running_loop().create_task(_end(master, drop, patience))
+            self._ending.add_done_callback(self._ended)
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while self._ending is not None and not self._ending.done():
                 try:
-                    await asyncio.wait([ending])
+                    await asyncio.wait([self._ending])
                 except asyncio.CancelledError as error:
                     cancelled = error
-        ending.result()
         if cancelled is not None:
             raise cancelled
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._master, self._closed = None, True
 
     # -- tasks ---------------------------------------------------------------------------------------
 
@@ -272,8 +283,8 @@ class Pool:
         its cause, WorkerCrashed, TaskTimeout, TaskQuarantined, WorkerBootError or RemoteError.
         """
         master = self._open_master()
-        if timeout is not None or retries or retry_on:
-            retry_on = _check_options(timeout, retries, retry_on)
+        if timeout is not None or retries or retry_on or type(priority) is not int:
+            retry_on = _check_options(timeout, retries, retry_on, priority)
         record, payload = self._functions.prepare(function, args)
         self._number += 1
         job: Job[Any] = Job(loop=self._loop)
@@ -343,7 +354,7 @@ class Pool:
         Raises as `submit` does; what concerns one item is raised at its place. See `MapResults` for how it ends.
         """
         master = self._open_master()
-        retry_on = _check_options(timeout, retries, retry_on)
+        retry_on = _check_options(timeout, retries, retry_on, priority)
         if not iterables:
             raise TypeError("map needs at least one iterable")
         for source in iterables:
@@ -361,18 +372,18 @@ class Pool:
             self._number += 1
             return MapTask(self._number, record, payload, sink, timeout, retries, retry_on, priority)
 
-        return MapResults(
-            MapState(
-                master,
-                self._functions,
-                function,
-                iterables,
-                ordered=ordered,
-                window=size,
-                return_exceptions=return_exceptions,
-                new_task=new_task,
-            )
+        state = MapState(
+            master,
+            self._functions,
+            function,
+            iterables,
+            ordered=ordered,
+            window=size,
+            return_exceptions=return_exceptions,
+            new_task=new_task,
         )
+        master.maps.add(state)
+        return MapResults(state)
 
     # -- looking in ----------------------------------------------------------------------------------
 
@@ -418,6 +429,7 @@ async def _end(master: Master, drop: bool, patience: float) -> None:
             master.cancel_running()
             master.crew.stop_replacing()
             master.crew.kill("the pool was closed")
+    await master.let_maps_go()
     await master.crew.stop(max(loop.time() + 1.0, min(deadline, loop.time() + 5.0)))
     master.close()
 
@@ -438,7 +450,11 @@ def _seconds(name: str, value: object, least: float = 0.0) -> float:
     return float(value)
 
 
-def _check_options(timeout: object, retries: object, retry_on: object) -> tuple[type[BaseException], ...]:
+def _check_options(
+    timeout: object, retries: object, retry_on: object, priority: object
+) -> tuple[type[BaseException], ...]:
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise TypeError(f"priority must be a whole number, not {priority!r}")
     if timeout is not None and not _seconds("timeout", timeout):
         raise ValueError("timeout must be more than 0 s")
     if not isinstance(retries, int) or isinstance(retries, bool):

@@ -258,7 +258,7 @@ class Worker:
 
     @staticmethod
     def dump(value: object, function: Callable[..., Any]) -> bytes:
-        """Return the result's pickle; raises TypeError that names the function whose result cannot be sent."""
+        """Return the result's pickle; raises SerializationError, naming the function whose result cannot be sent."""
         if value is None:
             return _NONE
         if type(value) in PLAIN:
@@ -267,8 +267,10 @@ class Worker:
             return dump(value)
         except Exception as error:
             name = getattr(function, "__qualname__", repr(function))
+            from ..exceptions import SerializationError
+
             text = f"the result of {name}(), of type {type(value).__qualname__}, cannot be sent: {error}"
-            raise TypeError(text) from error
+            raise SerializationError(text) from error
 
     def failed(self, task: TaskItem, error: BaseException, cancelled: bool, begin: int) -> ResultItem:
         """Return what to send for a task that raised."""

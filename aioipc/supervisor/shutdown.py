@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import threading
+from asyncio import _get_running_loop  # public by asyncio's __all__
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
@@ -33,6 +34,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_TIMEOUT = 25.0
 """Seconds; containers kill after 30."""
 _LAST_RESORT = 2.0
+_LOOP_HANDLER_HOMES = ("asyncio.unix_events", "uvloop.loop")
+"""Where the placeholders are from that loops give to signal.signal beside their own callback."""
 
 
 class _Listener(Protocol):
@@ -60,6 +63,8 @@ def _listening(loop: asyncio.AbstractEventLoop, listener: _Listener) -> Iterator
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     deadline = shutdown_deadline()
     outermost = not _listeners
+    if outermost:
+        _refuse_foreign_handlers(before)
     _listeners.append(listener)
     try:
         if outermost:
@@ -73,6 +78,15 @@ def _listening(loop: asyncio.AbstractEventLoop, listener: _Listener) -> Iterator
             for signum, handler in before.items():
                 loop.remove_signal_handler(signum)
                 signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+
+
+def _refuse_foreign_handlers(handlers: dict[signal.Signals, Any]) -> None:
+    """Raise where the loop routes a signal to somebody else: that could not be given back to them."""
+    for signum, handler in handlers.items():
+        if getattr(handler, "__module__", "") in _LOOP_HANDLER_HOMES:
+            raise RuntimeError(
+                f"{signum.name} has a handler by loop.add_signal_handler, which would be lost: remove that one"
+            )
 
 
 def _hear(signum: signal.Signals) -> None:
@@ -230,7 +244,16 @@ def run(main: Any, *args: Any) -> Any:  # type: ignore[misc]  # mypy cannot matc
     Raises RuntimeError where a loop is running in this thread already, or outside of the main thread, TypeError where
     ``main`` is neither a function nor a coroutine, or does not return an awaitable.
     """
-    _need_main_thread("aioipc.run")
+    try:
+        _need_main_thread("aioipc.run")
+        if _get_running_loop() is not None:
+            raise RuntimeError(
+                "aioipc.run needs to start the loop, and one runs in this thread: await main there instead"
+            )
+    except RuntimeError:
+        if inspect.iscoroutine(main):
+            main.close()
+        raise
     if not (callable(main) or inspect.iscoroutine(main)):
         raise TypeError(f"aioipc.run needs an async function or a coroutine, not {main!r}")
     if inspect.iscoroutine(main) and args:

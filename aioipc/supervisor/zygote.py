@@ -46,14 +46,15 @@ os.register_at_fork(after_in_child=_leave_to_fork)
 def kill_every_child() -> None:
     """Kill all worker groups of all pools of this process at once: the answer to a second signal."""
     for zygote in list(_live):
-        zygote.kill_children()
+        zygote.doom()
 
 
 class Zygote:
     """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
 
     ``on_up(None)`` is called when it is ready, ``on_up(text)`` when a module to preload failed to import;
-    ``on_lost()`` when it died without being asked. The children of a lost zygote have been told to their owners.
+    ``on_lost()`` when it died without being asked (the owners of its children have been told before), ``on_doom()``
+    when all workers are about to be killed because the program is told to end at once.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Zygote:
         preload: Sequence[str] = (),
         on_up: Callable[[str | None], None],
         on_lost: Callable[[], None],
+        on_doom: Callable[[], None],
     ) -> None:
         if not sys.platform.startswith("linux"):
             raise UnsupportedPlatform(f"worker processes need Linux; this is {sys.platform}")
         self._loop = loop
         self._on_up = on_up
         self._on_lost = on_lost
+        self._on_doom = on_doom
         self._children: dict[int, Child] = {}
         self._next_token = 1
         self._unsent: deque[tuple[bytes, list[int], Callable[[], None] | None]] = deque()
@@ -108,8 +111,9 @@ class Zygote:
             if owned is child:
                 self._request(("kill", token, signum))
 
-    def kill_children(self) -> None:
-        """Kill every worker's group at once."""
+    def doom(self) -> None:
+        """Kill every worker's group at once; the owner hears of it first, so that it starts no more."""
+        self._on_doom()
         for child in list(self._children.values()):
             self.kill(child)
 
