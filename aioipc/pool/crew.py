@@ -106,6 +106,7 @@ class Crew:
     # -- starting ------------------------------------------------------------------------------------
 
     def _start_zygote(self) -> Zygote:
+        self._zygote_proven = False
         return Zygote(
             self._loop,
             entry="aioipc.pool.worker:main",
@@ -119,7 +120,10 @@ class Crew:
         if problem is not None:
             self._fail(f"a module to preload cannot be imported:\n{problem}", stderr=problem)
 
-    def _zygote_lost(self) -> None:
+    def _zygote_lost(self, how: str) -> None:
+        """Start another; a zygote that died before one of its workers was ready is one failed boot, not many."""
+        if not self._zygote_proven:
+            self._boot_failed(ExitReport(None, f"lost its zygote, which {how}"), "")
         if self._stopping:
             return
         try:
@@ -159,6 +163,7 @@ class Crew:
     def worker_ready(self, worker: WorkerHandle) -> None:
         """See `WorkerOwner`."""
         self._boot_failures = 0
+        self._zygote_proven = True
         worker.end_boot()
         _log.info("%r is ready after %.0f ms", worker, (time.monotonic() - worker.started_at) * 1000)
         self._owner.worker_ready(worker)
@@ -185,10 +190,12 @@ class Crew:
             report.reason,
         )
         stderr = worker.child.stderr_tail()
-        if was_ready and not worker.in_flight:
+        if was_ready and not worker.in_flight and not report.with_zygote:
             self._fruitless += 1
         self._owner.worker_exited(worker, report)
-        if not was_ready:
+        if report.with_zygote:
+            pass  # `_zygote_lost` is next, and starts them all again
+        elif not was_ready:
             self._boot_failed(report, stderr)
         else:
             self._replace_later(backoff(self._fruitless))

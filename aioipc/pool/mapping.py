@@ -134,6 +134,7 @@ class MapState:
                 return self._hand_over(outcome)
             if self._exhausted and not self._tasks:
                 self._finish()
+                break
             await self._change()
             turn.renew()
         raise StopAsyncIteration

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import threading
+import traceback
 from typing import TYPE_CHECKING
 
 from .._sys import failpoints
@@ -65,6 +66,9 @@ class ControlThread(threading.Thread):
                     self._receive()
         except (MasterGone, OSError):
             self._end_as_orphan()
+        except BaseException:  # without this thread the worker would be deaf
+            traceback.print_exc()
+            os._exit(1)
 
     def _wake_up(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -25,6 +25,8 @@ class ExitReport(NamedTuple):
     system_seconds: float = 0.0
     peak_memory: int = 0
     """Bytes."""
+    with_zygote: bool = False
+    """It ended because its zygote did."""
 
 
 class ChildOwner(Protocol):

@@ -53,7 +53,7 @@ class Zygote:
     """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
 
     ``on_up(None)`` is called when it is ready, ``on_up(text)`` when a module to preload failed to import;
-    ``on_lost()`` when it died without being asked (the owners of its children have been told before), ``on_doom()``
+    ``on_lost(how)`` when it died without being asked (the owners of its children have been told before), ``on_doom()``
     when all workers are about to be killed because the program is told to end at once.
     """
 
@@ -64,7 +64,7 @@ class Zygote:
         entry: str,
         preload: Sequence[str] = (),
         on_up: Callable[[str | None], None],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[str], None],
         on_doom: Callable[[], None],
     ) -> None:
         if not sys.platform.startswith("linux"):
@@ -214,12 +214,13 @@ class Zygote:
             if child.pid is not None:
                 kill_session(child.pid)
                 _await_death(child.pid)
-            self._tell_exit(token, ExitReport(None, f"its zygote (pid {self.pid}) {_describe(status)}"))
+            reason = f"its zygote (pid {self.pid}) {_describe(status)}"
+            self._tell_exit(token, ExitReport(None, reason, with_zygote=True))
         if not self._ended.done():
             self._ended.set_result(None)
         if not self._closing:
             _log.warning("zygote pid %d ended: %s", self.pid, _describe(status))
-            self._on_lost()
+            self._on_lost(_describe(status))
 
 
 def _await_death(pid: int) -> None:
