@@ -68,8 +68,8 @@ def _field(path: Path, name: str) -> int | None:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
         return None
 
 

@@ -21,7 +21,7 @@ class SendQueue:
 
     def push(self, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
         """Append pieces; nothing is sent yet."""
-        self._pieces.extend(map(memoryview, pieces))
+        self._pieces.extend(memoryview(piece) for piece in pieces if len(piece))
 
     def write(self) -> bool:
         """Send what the socket takes; True where that was everything. Raises OSError as sendmsg(2) does."""

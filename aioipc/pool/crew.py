@@ -109,8 +109,8 @@ class Crew:
         self._zygote_proven = False
         return Zygote(
             self._loop,
-            entry="aioipc.pool.worker:main",
-            preload=("aioipc.pool.worker_control", *self._preload),
+            entry="aioipc.pool.worker_main:main",
+            preload=self._preload,
             on_up=self._zygote_up,
             on_lost=self._zygote_lost,
             on_doom=self._doomed,

@@ -95,6 +95,7 @@ class Job(asyncio.Future[T]):
 
     _master: Master
     _task: Task
+    _message: Any | None = None
 
     @property
     def state(self) -> State:
@@ -117,6 +118,7 @@ class Job(asyncio.Future[T]):
         """
         if self.done():
             return False
+        self._message = msg  # anyio knows its own cancellations by it
         self._master.cancel(self._task)
         return True
 
@@ -135,4 +137,4 @@ class Job(asyncio.Future[T]):
 
     def stopped(self, task: Task) -> None:
         """See `Sink`."""
-        super().cancel()
+        super().cancel(self._message)

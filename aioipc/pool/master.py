@@ -226,6 +226,7 @@ class Master:
         crash = self._crash(worker, report) if suspects else {}
         for task, verdict in judge(suspects, deliberate=any(task.ending for task in suspects)):
             self._carry_out(task, verdict, crash)
+        worker.in_flight.clear()
         self._dispatch_soon()
 
     def crew_failed(self, error: WorkerBootError) -> None:
@@ -324,14 +325,14 @@ class Master:
         if (seat := self.scheduler.seats.get(worker.number)) is not None:
             seat.open = False
         worker.cancel(task)
-        self._loop.call_later(self._grace, self._end_by_force, worker, task)
+        self._loop.call_later(self._grace, self._end_by_force, worker, task, worker.serial(task))
 
-    def _end_by_force(self, worker: WorkerHandle, task: Task) -> None:
+    def _end_by_force(self, worker: WorkerHandle, task: Task, serial: int) -> None:
         """Last step: kill the worker that has not ended the task after ``grace`` seconds."""
-        if worker.state == "EXITED" or not worker.has(task):
+        if not worker.has(task, serial):
             return
         if not worker.started(task):  # it waits behind another one; nothing of it runs
-            self._loop.call_later(self._grace, self._end_by_force, worker, task)
+            self._loop.call_later(self._grace, self._end_by_force, worker, task, serial)
             return
         why = "was cancelled" if task.ending == "cancel" else f"ran longer than {task.timeout:g} s"
         worker.kill(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")

@@ -223,6 +223,8 @@ class Pool:
                     await asyncio.wait([self._ending])
                 except asyncio.CancelledError as error:
                     cancelled = error
+        if self._ending is not None:
+            self._ending.result()
         if cancelled is not None:
             raise cancelled
 

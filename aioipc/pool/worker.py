@@ -9,13 +9,11 @@ on a task's way: the deques are shared, and every task and result leaves them by
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import pickle
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -25,7 +23,7 @@ from typing import Any
 
 from .._sys import failpoints, libc
 from .._sys.send_queue import SendQueue
-from ..supervisor.boot import Inheritance, apply_settings, release_stderr
+from ..supervisor.boot import Inheritance, apply_settings
 from ..supervisor.scoreboard import Scoreboard
 from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
@@ -38,6 +36,9 @@ FLUSH_AFTER_NS = 1_000_000
 _NONE = dump(None)
 
 
+EnterLoop = Callable[["Worker", TaskItem, CoroutineType[Any, Any, Any]], None]
+
+
 class MasterGone(Exception):
     """The master's socket is closed: there is nobody to work for."""
 
@@ -45,7 +46,8 @@ class MasterGone(Exception):
 class Worker:
     """The state of this process, shared by the main thread and the control thread."""
 
-    def __init__(self, inheritance: Inheritance) -> None:
+    def __init__(self, inheritance: Inheritance, enter_loop: EnterLoop) -> None:
+        self.enter_loop = enter_loop
         self.data = socket.socket(fileno=inheritance.data)
         self.data.setblocking(False)
         self.control = socket.socket(fileno=inheritance.control)
@@ -70,7 +72,6 @@ class Worker:
         self.reading = threading.Lock()  # held while the data socket is read: control may have to help out
         self.wake_control: Callable[[], None] = lambda: None
         self.notify_loop: Callable[[], None] | None = None
-        self.close_loop: Callable[[], None] = lambda: None
         self._decoder = FrameDecoder()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
@@ -235,11 +236,8 @@ class Worker:
 
     def go_async(self, task: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
         """Enter the event loop with this task and stay until a sync task comes or the worker ends."""
-        from .worker_async import close_loop, run_async_phase
-
-        self.close_loop = close_loop
         self.flush()
-        run_async_phase(self, task, coroutine)
+        self.enter_loop(self, task, coroutine)
 
     # -- shared by both ways to run a task -----------------------------------------------------------
 
@@ -312,24 +310,3 @@ class Worker:
             return self.unsent.write()
         except ConnectionError as error:
             raise MasterGone from error
-
-
-def main(inheritance: Inheritance, saved_stderr: int) -> int:
-    """Be a worker; returns the exit status. Entry function of the zygote's children."""
-    from .worker_control import ControlThread
-
-    worker = Worker(inheritance)
-    try:
-        worker.boot()
-        worker.take_signals()
-        worker.scoreboard.register()
-        ControlThread(worker).start()
-        worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
-        release_stderr(saved_stderr, inheritance.stderr)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # what a task prints is seen at once, and not lost with the worker
-            sys.stdout.reconfigure(line_buffering=True)
-        worker.serve()
-        worker.close_loop()
-    except MasterGone:
-        return 1
-    return 0

@@ -122,10 +122,13 @@ class WorkerHandle:
         self._free.append(slot)
         return task
 
-    def has(self, task: Task, serial: int | None = None) -> bool:
-        """Tell whether the task is here, and was sent with that number."""
-        here = self.in_flight.get(task.slot) is task
-        return here and (serial is None or self._serials[task.slot] == serial)
+    def serial(self, task: Task) -> int:
+        """Return the number a task was sent with; a task that comes here again gets another."""
+        return self._serials[task.slot]
+
+    def has(self, task: Task, serial: int) -> bool:
+        """Tell whether the task is here, as it was sent with that number."""
+        return self.in_flight.get(task.slot) is task and self._serials[task.slot] == serial
 
     def started(self, task: Task) -> bool:
         """Tell whether the worker has entered the task's function."""

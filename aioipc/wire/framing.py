@@ -121,7 +121,10 @@ class FrameDecoder:
 
     def _start_large(self, size: int) -> None:
         self._filled = self._end - self._start
-        self._large = memoryview(bytearray(size))
+        try:
+            self._large = memoryview(bytearray(size))
+        except MemoryError:
+            raise ProtocolError(f"there is no memory for a frame of {size} bytes") from None
         self._large[: self._filled] = self._scratch[self._start : self._end]
         self._start = self._end = 0
 

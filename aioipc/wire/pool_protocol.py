@@ -75,7 +75,7 @@ def decode_tasks(frame: Frame) -> tuple[list[tuple[int, bytes]], list[TaskItem]]
     value = decode_plain(frame)
     try:
         functions, items = value
-        return functions, _attach(items, frame.attachments, 4)
+        return list(functions), _attach(items, frame.attachments, 4)
     except (TypeError, ValueError, IndexError) as error:
         raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: {error}") from error
 
@@ -107,17 +107,16 @@ def _detach(items: Sequence[Any], at: int) -> tuple[Sequence[Any], list[Buffer]]
     return [(*item[:at], len(item[at])) if len(item[at]) >= ATTACH_FROM else item for item in items], attachments
 
 
-def _attach(items: list[Any], attachments: memoryview, at: int) -> list[Any]:
-    """Put the payloads back that `_detach` took out."""
-    if not attachments:
-        return items
-    whole: list[Any] = []
+def _attach(items: Any, attachments: memoryview, at: int) -> list[Any]:
+    """Put the payloads back that `_detach` took out; raises TypeError or ValueError where these are no items."""
+    if type(items) is not list or not all(type(item) is tuple and len(item) == at + 1 for item in items):
+        raise TypeError("a list of items was expected")
     offset = 0
-    for item in items:
-        if type(length := item[at]) is int:
-            item = (*item[:at], attachments[offset : offset + length])
-            offset += length
-        whole.append(item)
+    if attachments or any(type(item[at]) is int for item in items):
+        for i, item in enumerate(items):
+            if type(length := item[at]) is int:
+                items[i] = (*item[:at], attachments[offset : offset + length])
+                offset += max(length, 0)
     if offset != len(attachments):
         raise ValueError(f"{len(attachments)} bytes of attachments where {offset} were announced")
-    return whole
+    return items
