@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 
 
 def open_anonymous_file(label: str, size: int = 0) -> int:
@@ -14,35 +17,37 @@ def open_anonymous_file(label: str, size: int = 0) -> int:
     file in the first of /dev/shm, TMPDIR, /tmp, /var/tmp and the working directory that takes one.
     ``label`` is what /proc/PID/maps shows.
 
-    Raises OSError where none of them can be had, naming what was tried; ENOSPC where the space is missing.
+    Raises OSError where none of them can be had (ENOSPC where all are full), naming what was tried.
     """
-    fd = _open(label)
+    refusals: list[str] = []
+    last: OSError | None = None
+    for name, opener in _ways(label):
+        try:
+            return _sized(opener(), size)
+        except OSError as error:
+            refusals.append(f"{name}: {error.strerror}")
+            last = error
+    number = errno.EIO if last is None or last.errno is None else last.errno
+    raise OSError(number, f"no anonymous shared file of {size} bytes to be had: " + "; ".join(refusals))
+
+
+def _ways(label: str) -> Iterator[tuple[str, Callable[[], int]]]:
+    if hasattr(os, "memfd_create"):
+        yield "memfd_create", lambda: os.memfd_create(f"aioipc-{label}", os.MFD_CLOEXEC)
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for folder in ["/dev/shm", *named, "/tmp", "/var/tmp", os.curdir]:
+        yield folder, functools.partial(_open_unlinked, folder)
+
+
+def _sized(fd: int, size: int) -> int:
+    """Reserve the space now: a full file system is an error here, not a SIGBUS later."""
     try:
         if size:
-            os.posix_fallocate(fd, 0, size)  # a full file system is an error here, not a SIGBUS later
+            os.posix_fallocate(fd, 0, size)
     except BaseException:
         os.close(fd)
         raise
     return fd
-
-
-def _open(label: str) -> int:
-    refusals: list[str] = []
-    try:
-        return os.memfd_create(f"aioipc-{label}", os.MFD_CLOEXEC)
-    except (AttributeError, OSError) as error:
-        refusals.append(f"memfd_create: {error}")
-    for folder in _folders():
-        try:
-            return _open_unlinked(folder)
-        except OSError as error:
-            refusals.append(f"{folder}: {error.strerror}")
-    raise OSError("no anonymous shared file to be had: " + "; ".join(refusals))
-
-
-def _folders() -> list[str]:
-    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
-    return ["/dev/shm", *named, "/tmp", "/var/tmp", os.curdir]
 
 
 def _open_unlinked(folder: str) -> int:

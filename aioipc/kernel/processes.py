@@ -65,7 +65,12 @@ class ExitWatch:
     def __init__(self, loop: asyncio.AbstractEventLoop, pid: int, on_exit: Callable[[], None]) -> None:
         self._loop = loop
         self._on_exit: Callable[[], None] | None = on_exit
-        self._pidfd = open_pidfd(pid)
+        self._pidfd: int | None = None
+        try:
+            self._pidfd = open_pidfd(pid)
+        except ProcessLookupError:  # gone and reaped already
+            loop.call_soon(self._fire)
+            return
         if self._pidfd is not None:
             loop.add_reader(self._pidfd, self._fire)
         else:

@@ -36,7 +36,7 @@ FLUSH_AFTER_NS = 1_000_000
 _NONE = dump(None)
 
 
-EnterLoop = Callable[["Worker", TaskItem, CoroutineType[Any, Any, Any]], None]
+EnterLoop = Callable[["Worker", TaskItem, Any], None]
 
 
 class MasterGone(Exception):
@@ -206,13 +206,11 @@ class Worker:
                 self.break_in(number)
             function, arguments = self.unpack(function_id, payload)
             value = function(*arguments)
-            if failpoints.armed:
-                failpoints.hit("mid-task")
-            self.running = 0
-            result: ResultItem | None
-            if type(value) is CoroutineType:
-                result = None
-            else:
+            result: ResultItem | None = None
+            if type(value) is not CoroutineType:
+                if failpoints.armed:
+                    failpoints.hit("mid-task")
+                self.running = 0
                 result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, self.dump(value, function))
         except BaseException as error:
             self.running = 0
@@ -301,7 +299,7 @@ class Worker:
 
     def post(self, pieces: list[Buffer]) -> bool:
         """Send what the socket takes of a frame and of what is left of those before; True where that was all."""
-        if failpoints.armed and failpoints.due("mid-write"):
+        if failpoints.armed and pieces and failpoints.due("mid-write"):
             whole = b"".join(pieces)
             self.data.send(whole[: len(whole) // 2])
             failpoints.act("mid-write")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
+import time
 from typing import NamedTuple, Protocol
 
 from .._sys import procfs
@@ -88,6 +90,17 @@ class Child:
         """Return the letter /proc shows for the process, ``"?"`` where that is unknown."""
         info = procfs.process_info(self.pid) if self.pid is not None else None
         return "?" if info is None else info.state
+
+    def wait_gone(self, timeout: float) -> None:
+        """Block, for ``timeout`` seconds at most, until the killed process runs no more: all it wrote can be read."""
+        if self.pidfd is not None:
+            poller = select.poll()
+            poller.register(self.pidfd, select.POLLIN)
+            poller.poll(timeout * 1000)
+            return
+        deadline = time.monotonic() + timeout
+        while self.state() not in "ZX?" and time.monotonic() < deadline:
+            time.sleep(0.0005)
 
     def close(self) -> None:
         """Close everything; may be called twice."""

@@ -14,13 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .._sys.procfs import process_info
 from ..exceptions import UnsupportedPlatform
 from ..kernel.processes import ExitWatch, kill_session
 from .boot import current_settings
@@ -28,6 +26,9 @@ from .child import Child, ExitReport
 
 _log = logging.getLogger("aioipc.zygote")
 _PACKET = 1 << 18
+_REACTION = 3.0
+"""Seconds after which a zygote that was told to kill a worker, or to end, and did not, is killed itself."""
+_LAST_MOMENTS = 0.5
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 _live: weakref.WeakSet[Zygote] = weakref.WeakSet()
@@ -110,6 +111,13 @@ class Zygote:
         for token, owned in self._children.items():
             if owned is child:
                 self._request(("kill", token, signum))
+                if signum == signal.SIGKILL:
+                    self._loop.call_later(_REACTION, self._expect_gone, token)
+
+    def _expect_gone(self, token: int) -> None:
+        """Kill a zygote that is stopped or wedged: its workers go with it, and a new one can be started."""
+        if token in self._children and not self._ended.done():
+            self._process.kill()
 
     def doom(self) -> None:
         """Kill every worker's group at once; the owner hears of it first, so that it starts no more."""
@@ -130,7 +138,12 @@ class Zygote:
         """
         self._closing = True
         self._hang_up()
-        await asyncio.shield(self._ended)
+        timer = self._loop.call_later(_REACTION, self._process.kill)
+        try:
+            await asyncio.shield(self._ended)
+        finally:
+            if self._ended.done():
+                timer.cancel()
 
     # -- packets -------------------------------------------------------------------------------------
 
@@ -213,7 +226,7 @@ class Zygote:
         for token, child in list(self._children.items()):
             if child.pid is not None:
                 kill_session(child.pid)
-                _await_death(child.pid)
+                child.wait_gone(_LAST_MOMENTS)
             reason = f"its zygote (pid {self.pid}) {_describe(status)}"
             self._tell_exit(token, ExitReport(None, reason, with_zygote=True))
         if not self._ended.done():
@@ -221,13 +234,6 @@ class Zygote:
         if not self._closing:
             _log.warning("zygote pid %d ended: %s", self.pid, _describe(status))
             self._on_lost(_describe(status))
-
-
-def _await_death(pid: int) -> None:
-    """Wait, a moment at most, until a killed process runs no more: then all it ever wrote can be read."""
-    deadline = time.monotonic() + 0.5
-    while (info := process_info(pid)) is not None and info.state not in "ZX" and time.monotonic() < deadline:
-        time.sleep(0.0005)
 
 
 def _describe(code: int) -> str:

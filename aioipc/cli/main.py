@@ -1,0 +1,64 @@
+"""The command ``aioipc``: a group whose commands are loaded when they are asked for.
+
+A command module costs its imports only where that command runs, so ``aioipc --version`` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from aioipc import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "map": "aioipc.cli.map:map_command",
+}
+
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, sorted."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command named, or ``None``."""
+        if (home := COMMANDS.get(cmd_name)) is None:
+            return None
+        module, _, attribute = home.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aioipc", message="%(prog)s %(version)s")
+def aioipc() -> None:
+    """Async IPC from the shell: feed the lines of a file or pipe to a pool of worker processes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        code = aioipc.main(args=arguments, prog_name="aioipc", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes sys.stdout once more on its way out; that must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = EXIT_PIPE_CLOSED
+    sys.exit(code)

@@ -1,0 +1,369 @@
+"""The anonymous pipe (``pipe(7)``): bytes one way, between tasks or processes.
+
+Both ends are non-blocking descriptors on the event loop; no thread, and no buffer but the kernel's own: what
+nobody has asked for stays in the pipe, where another process may still read it. How a task waits, and what
+its cancellation does, is the business of `aioipc._loop.wait_queue`.
+
+Descriptors 0, 1 and 2 are never made non-blocking: they were inherited, and the flag belongs to the open file
+that the parent shares, so its next ``print`` could fail. A new pipe that would get one of these numbers
+(a daemon has closed them) is moved up, so that nobody's error message ends in a pipe.
+
+Python ignores SIGPIPE, so a pipe without a reader is the error EPIPE and no signal.
+
+The file is longer than most here because both ends and the making of a pair are one thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import stat
+import struct
+import sys
+import termios
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
+from anyio.abc import AsyncResource, ByteReceiveStream, ByteSendStream
+
+from aioipc._loop.guard import Guard
+from aioipc._loop.readiness import DescriptorReadiness
+from aioipc._loop.wait_queue import WaitQueue
+from aioipc.exceptions import BrokenResourceError, ClosedResourceError, EndOfStream
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+LARGEST_READ = 1 << 20  # a pipe seldom holds more, and each read allocates as much as it asks for
+NO_WRITERS = "every copy of the pipe's write end is closed"
+NO_READERS = "every copy of the pipe's read end is closed"
+
+
+class PipeAttribute(TypedAttributeSet):
+    """What ``stream.extra(…)`` can tell about a pipe, through any stream wrapped around it."""
+
+    fileno: int = typed_attribute()  #: the descriptor; the stream still owns it
+    capacity: int = typed_attribute()  #: bytes the pipe can hold, 0 where the system does not say
+
+
+@dataclass(frozen=True, slots=True)
+class PipeReceiveStatistics:
+    """The read end of a pipe at one moment; ``buffered`` and ``capacity`` are 0 once it is closed."""
+
+    bytes_received: int  #: taken out of the pipe through this stream
+    receives: int  #: reads that brought some
+    buffered: int  #: bytes that wait in the pipe (``FIONREAD``)
+    capacity: int  #: bytes the pipe can hold (``F_GETPIPE_SZ``), 0 where the system does not say
+
+
+@dataclass(frozen=True, slots=True)
+class PipeSendStatistics:
+    """The write end of a pipe at one moment; ``buffered`` and ``capacity`` are 0 once it is closed."""
+
+    bytes_sent: int  #: put into the pipe through this stream, also by a `send` cancelled half-way
+    sends: int  #: writes made; one large `send` makes several
+    buffered: int  #: bytes that wait in the pipe (``FIONREAD``)
+    capacity: int  #: bytes the pipe can hold (``F_GETPIPE_SZ``), 0 where the system does not say
+
+
+class _PipeEnd(AsyncResource, TypedAttributeProvider):
+    """One end: it owns its descriptor, which is -1 from the moment of closing on."""
+
+    _fd = -1  # for __del__, where __init__ has refused
+
+    def __init__(self, fd: int, direction: Literal["read", "write"]) -> None:
+        _check_descriptor(fd, direction)
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._name = f"pipe's {direction} end"
+        self._queue = WaitQueue(DescriptorReadiness(fd, direction), self._name)
+        self._bytes = 0
+        self._calls = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor, which stays the stream's own and is non-blocking.
+
+        Raises `ClosedResourceError` after closing.
+        To give this end to a child process use `detach`: most programs do not expect a non-blocking one.
+        """
+        self._check_open()
+        return self._fd
+
+    def detach(self) -> int:
+        """Close the stream but not its descriptor, and return that, in blocking mode (``fcntl(2)``).
+
+        It is the caller's to close: pass it as ``stdin=`` or ``stdout=`` of a child process and close it
+        right after the start, since a reader sees the end only when *every* copy of the write end is closed.
+        Tasks that wait on the stream get `ClosedResourceError`. Raises that itself after closing.
+        """
+        self._check_open()
+        fd, self._fd = self._fd, -1
+        self._queue.close(lambda: os.set_blocking(fd, True))
+        return fd
+
+    def close(self) -> None:
+        """Close the end at once (``close(2)``); closed already: do nothing.
+
+        Tasks that wait on it get `ClosedResourceError`. What is in the pipe stays there for its readers.
+        """
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            self._queue.close(lambda: os.close(fd))
+
+    async def aclose(self) -> None:
+        """Do what `close` does, then give the loop a turn. Cancelled: it is closed all the same."""
+        self.close()
+        await asyncio.sleep(0)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Every `PipeAttribute`; `ClosedResourceError` comes of asking for one after closing."""
+        return {PipeAttribute.fileno: self.fileno, PipeAttribute.capacity: lambda: _capacity(self.fileno())}
+
+    def __repr__(self) -> str:
+        state = f"fd={self._fd}" if self._fd >= 0 else "closed"
+        return f"<{type(self).__name__} {state}, {self._bytes} bytes in {self._calls} calls>"
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.close()
+
+    def _count(self, count: int) -> None:
+        self._bytes += count
+        self._calls += 1
+
+    def _check_open(self) -> None:
+        if self._fd < 0:
+            raise ClosedResourceError(f"the {self._name} is closed")
+
+
+class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
+    """The read end of a pipe, as a byte stream; ``async for chunk in stream`` reads it to its end.
+
+    ``fd`` is the read end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
+    and non-blocking (which every process notices that shares this open file).
+    Raises `TypeError`, or `ValueError` for 0 to 2, for no pipe and for a write end.
+
+    One task at a time may receive; a second one gets `BusyResourceError`.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, "read")
+        self._guard = Guard("receiving from")
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """Return what is in the pipe, at least one byte and at most ``max_bytes``; wait while it is empty.
+
+        Raises `EndOfStream` where the pipe is empty and every copy of its write end is closed,
+        `ClosedResourceError` where this end is or gets closed, `BusyResourceError` where another task is
+        receiving, `TypeError` or `ValueError` where ``max_bytes`` is no positive integer.
+        Cancelled: nothing was taken. See ``read(2)`` and ``pipe(7)``.
+        """
+        size = _read_size(max_bytes)
+        with self._guard:
+            return self._received(await self._queue.take(os.read, self._fd, size))
+
+    def receive_nowait(self, max_bytes: int = 65536) -> bytes:
+        """Return what is in the pipe as `receive` does, or raise `WouldBlock` where it is empty."""
+        size = _read_size(max_bytes)
+        with self._guard:
+            return self._received(self._queue.take_nowait(os.read, self._fd, size))
+
+    async def receive_into(self, buffer: bytearray | memoryview) -> int:
+        """Receive into the writable ``buffer``, and return how many of its bytes were filled, at least one.
+
+        Raises as `receive` does, `TypeError` where ``buffer`` cannot be written to and `ValueError` where it
+        is empty or not contiguous. Cancelled: nothing was taken, the buffer is untouched. See ``readv(2)``.
+        """
+        _check_target(buffer)
+        with self._guard:
+            count = await self._queue.take(os.readv, self._fd, [buffer])
+        if not count:
+            raise EndOfStream(NO_WRITERS)
+        self._count(count)
+        return count
+
+    def statistics(self) -> PipeReceiveStatistics:
+        """Return how much was received, and what the pipe holds and can hold; works when closed too."""
+        return PipeReceiveStatistics(self._bytes, self._calls, _buffered(self._fd), _capacity(self._fd))
+
+    def _received(self, data: bytes) -> bytes:
+        if not data:
+            raise EndOfStream(NO_WRITERS)
+        self._count(len(data))
+        return data
+
+
+class PipeSendStream(_PipeEnd, ByteSendStream):
+    """The write end of a pipe, as a byte stream.
+
+    ``fd`` is the write end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
+    and non-blocking (which every process notices that shares this open file).
+    Raises `TypeError`, or `ValueError` for 0 to 2, for no pipe and for a read end.
+
+    One task at a time may send; a second one gets `BusyResourceError`. Several *processes* may write to one
+    pipe: what they send in calls of up to ``select.PIPE_BUF`` bytes (4096 on Linux) is never mixed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd, "write")
+        self._guard = Guard("sending to")
+
+    async def send(self, item: Buffer) -> None:
+        """Put all of ``item`` into the pipe; wait while it is full.
+
+        Raises `BrokenResourceError` where every copy of the read end is closed (EPIPE), `ClosedResourceError`
+        where this end is or gets closed, `BusyResourceError` where another task is sending, `TypeError`
+        or `ValueError` where ``item`` is no contiguous bytes-like object.
+        Cancelled: nothing of an ``item`` of up to ``select.PIPE_BUF`` bytes was sent. Of a longer one a part
+        may have been, and ``statistics().bytes_sent`` has counted it. See ``write(2)`` and ``pipe(7)``.
+        """
+        size = _check_item(item)
+        with self._guard:
+            try:
+                sent = await self._queue.take(os.write, self._fd, item)
+                self._count(sent)
+                if sent < size:
+                    await self._send_rest(item, sent)
+            except BrokenPipeError as error:
+                raise BrokenResourceError(NO_READERS) from error
+
+    def send_nowait(self, item: Buffer) -> int:
+        """Put into the pipe what goes at once, and return how many bytes that were, at least one.
+
+        Up to ``select.PIPE_BUF`` bytes go all or not at all. Nothing to send: 0.
+        Raises `WouldBlock` where the pipe is full, and as `send` does.
+        """
+        _check_item(item)
+        with self._guard:
+            try:
+                sent = self._queue.take_nowait(os.write, self._fd, item)
+            except BrokenPipeError as error:
+                raise BrokenResourceError(NO_READERS) from error
+        self._count(sent)
+        return sent
+
+    def statistics(self) -> PipeSendStatistics:
+        """Return how much was sent, and what the pipe holds and can hold; works when closed too."""
+        return PipeSendStatistics(self._bytes, self._calls, _buffered(self._fd), _capacity(self._fd))
+
+    async def _send_rest(self, item: Buffer, sent: int) -> None:
+        with memoryview(item) as view, view.cast("B") as octets:
+            while sent < len(octets):
+                with octets[sent:] as rest:
+                    count = await self._queue.take(os.write, self._fd, rest)
+                self._count(count)
+                sent += count
+
+
+def create_pipe(capacity: int | None = None) -> tuple[PipeReceiveStream, PipeSendStream]:
+    """Make a pipe (``pipe2(2)``, close-on-exec and non-blocking) and return its read and its write end.
+
+    ``capacity`` is how many bytes it shall hold at least (``F_SETPIPE_SZ``; the kernel rounds up to a power
+    of two of pages), by default what the kernel gives, on Linux 65,536. The streams need no event loop before
+    their first use and belong to that one from then on.
+
+    Raises `TypeError` or `ValueError` where ``capacity`` is no positive integer below 2**31,
+    `PermissionError` above ``/proc/sys/fs/pipe-max-size`` or the user's share of pipe memory, `OSError`
+    without free descriptors (EMFILE, ENFILE), or where the system cannot set a capacity (ENOTSUP).
+    """
+    if capacity is not None:
+        _check_positive("capacity", capacity)
+        if capacity >= 1 << 31:
+            raise ValueError(f"capacity must be below 2**31 bytes, not {capacity}")
+    read_fd, write_fd = _pipe_above_stdio()
+    try:
+        if capacity is not None:
+            _set_capacity(write_fd, capacity)
+    except BaseException:
+        os.close(read_fd)
+        os.close(write_fd)
+        raise
+    return PipeReceiveStream(read_fd), PipeSendStream(write_fd)
+
+
+def _pipe_above_stdio() -> tuple[int, int]:
+    read_fd, write_fd = os.pipe()
+    if min(read_fd, write_fd) > 2:
+        return read_fd, write_fd
+    try:
+        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (read_fd, write_fd)]
+    finally:
+        os.close(read_fd)
+        os.close(write_fd)
+    return copies[0], copies[1]
+
+
+def _set_capacity(fd: int, capacity: int) -> None:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOTSUP, "this system has no call that sets the capacity of a pipe")
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, capacity)
+    except OSError as error:
+        text = (
+            f"the kernel refuses a pipe of {capacity} bytes ({error.strerror}); the limits are "
+            "/proc/sys/fs/pipe-max-size per pipe and /proc/sys/fs/pipe-user-pages-soft per user"
+        )
+        raise OSError(error.errno, text) from error  # OSError picks PermissionError and the like by errno
+
+
+def _capacity(fd: int) -> int:
+    if fd < 0 or sys.platform != "linux":
+        return 0
+    return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+
+
+def _buffered(fd: int) -> int:
+    if fd < 0:
+        return 0
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
+def _read_size(max_bytes: int) -> int:
+    if type(max_bytes) is not int or max_bytes < 1:
+        _check_positive("max_bytes", max_bytes)
+    return max_bytes if max_bytes < LARGEST_READ else LARGEST_READ
+
+
+def _check_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _check_item(item: Buffer) -> int:
+    """Return the size of ``item`` in bytes, if the kernel can take it as it is."""
+    if type(item) is bytes:
+        return len(item)
+    with memoryview(item) as view:  # TypeError: a bytes-like object is required
+        if not view.c_contiguous:
+            raise ValueError("the memoryview to send is not contiguous")
+        return view.nbytes
+
+
+def _check_target(buffer: bytearray | memoryview) -> None:
+    with memoryview(buffer) as view:
+        if view.readonly:
+            raise TypeError(f"a writable buffer is required, not a read-only {type(buffer).__name__!r}")
+        if not view.nbytes or not view.c_contiguous:
+            raise ValueError(f"the buffer to receive into is {'not contiguous' if view.nbytes else 'empty'}")
+
+
+def _check_descriptor(fd: object, direction: str) -> None:
+    if not isinstance(fd, int) or isinstance(fd, bool):
+        raise TypeError(f"fd must be an int, not {type(fd).__name__}")
+    if fd < 3:
+        raise ValueError(f"fd must be 3 or more, not {fd}: 0 to 2 are shared with other processes")
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        raise ValueError(f"descriptor {fd} is not a pipe")
+    wrong = os.O_WRONLY if direction == "read" else os.O_RDONLY
+    if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == wrong:
+        raise ValueError(f"descriptor {fd} is not the {direction} end of a pipe")

@@ -1,0 +1,1 @@
+"""aioipc beside its peers, in one run: ``python -m benchmarks pool``."""

@@ -1,0 +1,163 @@
+"""Storms: thousands of cancellations at random moments, and not one message lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.harness.processes import eventually_async
+
+from .objects import MAKERS, records
+
+MESSAGES = 20_000
+TASKS = 4
+
+T = TypeVar("T")
+
+
+class Storm:
+    """Runs operations as tasks, and cancels some of those that run, each turn of the loop."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._operations: set[asyncio.Task[Any]] = set()
+        self.cancelled = 0
+
+    async def until_done(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Start the operation again and again until it is not cancelled before it succeeds."""
+        while True:
+            task = asyncio.create_task(operation())
+            self._operations.add(task)
+            await asyncio.wait([task])
+            self._operations.discard(task)
+            if not task.cancelled():
+                return task.result()
+            self.cancelled += 1
+
+    async def blow(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            running = list(self._operations)
+            for task in self._random.sample(running, self._random.randint(0, min(2, len(running)))):
+                task.cancel()
+            await asyncio.sleep(0)
+
+
+async def gather(*awaitables: Awaitable[None]) -> None:
+    async with asyncio.timeout(50):
+        await asyncio.gather(*awaitables)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_cancellations_lose_nothing_and_double_nothing(kind: str) -> None:
+    senders_storm, receivers_storm = Storm(1), Storm(2)
+    numbers = iter(range(MESSAGES))
+    received: list[int] = []
+    over = asyncio.Event()
+
+    with records(kind) as pipe:
+
+        async def send() -> None:
+            for number in numbers:
+                await senders_storm.until_done(lambda number=number: pipe.send(number))  # type: ignore[misc]
+
+        async def send_all() -> None:
+            await asyncio.gather(*(send() for _ in range(TASKS)))
+            pipe.end()
+
+        async def receive() -> None:
+            while (number := await receivers_storm.until_done(pipe.receive)) is not None:
+                received.append(number)
+
+        async def receive_all() -> None:
+            await asyncio.gather(*(receive() for _ in range(TASKS)))
+            over.set()
+
+        await gather(send_all(), receive_all(), senders_storm.blow(over), receivers_storm.blow(over))
+
+    assert len(received) == MESSAGES
+    assert sorted(received) == list(range(MESSAGES))
+    assert senders_storm.cancelled > 1000
+    assert receivers_storm.cancelled > 1000
+
+
+async def test_timeouts_lose_nothing() -> None:
+    """Time limits that strike at about the moment of the message, as in real programs."""
+    received: list[int] = []
+    timeouts = 0
+    chance = random.Random(3)
+
+    with records() as pipe:
+
+        async def send() -> None:
+            for number in range(3000):
+                await pipe.send(number)
+                if chance.random() < 0.2:
+                    await asyncio.sleep(chance.random() * 0.001)
+            pipe.end()
+
+        async def receive() -> None:
+            nonlocal timeouts
+            while True:
+                try:
+                    async with asyncio.timeout(chance.random() * 0.001):
+                        number = await pipe.receive()
+                except TimeoutError:
+                    timeouts += 1
+                    continue
+                if number is None:
+                    return
+                received.append(number)
+
+        await gather(send(), receive(), receive())
+    assert sorted(received) == list(range(3000))
+    assert timeouts > 50
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_every_waiting_receiver_is_served(kind: str) -> None:
+    """A lost wake-up would leave one asleep beside its message."""
+    chance = random.Random(4)
+    with records(kind) as pipe:
+        for wave in range(300):
+            tasks = [asyncio.create_task(pipe.receive()) for _ in range(6)]
+            await asyncio.sleep(0)
+            for number in range(3):
+                pipe.put(number)
+            for _ in range(wave % 5):
+                await asyncio.sleep(0)
+            for task in chance.sample(tasks, 3):
+                task.cancel()
+            await eventually_async(lambda tasks=tasks: len(results(tasks)) == 3)  # type: ignore[misc]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert sorted(results(tasks)) == [0, 1, 2]
+
+
+def results(tasks: list[asyncio.Task[int | None]]) -> list[int]:
+    done = [task.result() for task in tasks if task.done() and not task.cancelled()]
+    return [number for number in done if number is not None]
+
+
+async def test_fifo_under_load() -> None:
+    """Each of several receivers that never stop asking gets its share."""
+    counts = [0] * TASKS
+    numbers = itertools.count()
+    with records() as pipe:
+
+        async def receive(which: int) -> None:
+            while await pipe.receive() is not None:
+                counts[which] += 1
+
+        receivers = [asyncio.create_task(receive(which)) for which in range(TASKS)]
+        for _ in range(2000):
+            await pipe.send(next(numbers))
+        pipe.end()
+        await gather(*receivers)
+    assert sum(counts) == 2000
+    assert max(counts) - min(counts) <= 2000 // TASKS

@@ -1,0 +1,228 @@
+"""The CPU quota and the out-of-memory kills are found in every shape that a tree of control groups has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from aioipc._sys.cgroup import cpu_quota, oom_kills, usable_cpus
+
+from ..harness.scripts import run_script
+
+
+def make(folder: Path, **files: str) -> None:
+    """Make a group with these files; ``__`` in a name stands for a dot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+
+
+def quota(cpus: float) -> dict[str, str]:
+    return {"cpu__cfs_quota_us": str(int(cpus * 100_000)), "cpu__cfs_period_us": "100000"}
+
+
+# -- version 2 ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"),
+    [
+        ("max 100000", None),
+        ("max", None),
+        ("150000 100000", 1.5),
+        ("50000 100000", 0.5),
+        ("1000 1000000", 0.001),
+        ("400000", 4.0),
+    ],
+)
+def test_v2_quota(tmp_path: Path, text: str, cpus: float | None) -> None:
+    make(tmp_path / "a", cpu__max=text)
+    assert cpu_quota(tmp_path, "0::/a\n") == cpus
+
+
+@pytest.mark.parametrize(
+    ("outer", "middle", "inner", "cpus"),
+    [
+        ("max 100000", "max 100000", "max 100000", None),
+        ("800000 100000", "200000 100000", "max 100000", 2.0),
+        ("800000 100000", "200000 100000", "100000 100000", 1.0),
+        ("50000 100000", "200000 100000", "100000 100000", 0.5),
+    ],
+)
+def test_v2_strictest_limit_up_the_tree(
+    tmp_path: Path, outer: str, middle: str, inner: str, cpus: float | None
+) -> None:
+    make(tmp_path, cpu__max=outer)
+    make(tmp_path / "a", cpu__max=middle)
+    make(tmp_path / "a/b", cpu__max=inner)
+    assert cpu_quota(tmp_path, "0::/a/b\n") == cpus
+
+
+def test_v2_controller_that_is_not_enabled_in_the_group(tmp_path: Path) -> None:
+    make(tmp_path / "a", cpu__max="300000 100000")
+    make(tmp_path / "a/b/c")
+    assert cpu_quota(tmp_path, "0::/a/b/c\n") == 3.0
+
+
+def test_v2_sibling_groups_do_not_count(tmp_path: Path) -> None:
+    make(tmp_path / "a", cpu__max="300000 100000")
+    make(tmp_path / "b", cpu__max="100000 100000")
+    assert cpu_quota(tmp_path, "0::/a\n") == 3.0
+
+
+def test_v2_in_a_container_that_shows_the_path_of_the_host(tmp_path: Path) -> None:
+    make(tmp_path, cpu__max="250000 100000", memory__events="low 0\noom 2\noom_kill 1")
+    membership = "0::/system.slice/docker-0123456789abcdef.scope\n"
+    assert cpu_quota(tmp_path, membership) == 2.5
+    assert oom_kills(tmp_path, membership) == 1
+
+
+def test_v2_in_a_namespace_of_its_own(tmp_path: Path) -> None:
+    make(tmp_path, cpu__max="250000 100000")
+    assert cpu_quota(tmp_path, "0::/\n") == 2.5
+
+
+def test_v2_kills_in_the_group_itself_come_first(tmp_path: Path) -> None:
+    make(tmp_path, memory__events="oom_kill 9")
+    make(tmp_path / "a", memory__events__local="oom 4\noom_kill 3\noom_group_kill 0", memory__events="oom_kill 5")
+    assert oom_kills(tmp_path, "0::/a\n") == 3
+
+
+def test_v2_kills_before_local_events_existed(tmp_path: Path) -> None:
+    make(tmp_path / "a", memory__events="low 0\nhigh 0\nmax 7\noom 7\noom_kill 5")
+    assert oom_kills(tmp_path, "0::/a\n") == 5
+
+
+def test_v2_kills_where_only_an_outer_group_counts_them(tmp_path: Path) -> None:
+    make(tmp_path / "a", memory__events="oom_kill 2")
+    make(tmp_path / "a/b")
+    assert oom_kills(tmp_path, "0::/a/b\n") == 2
+
+
+# -- version 1 and both at once ----------------------------------------------------------------------
+
+V1 = "12:cpu,cpuacct:/a/b\n11:memory:/a/b\n3:cpuset:/\n1:name=systemd:/user.slice/cpu\n"
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu,cpuacct"])
+def test_v1_quota(tmp_path: Path, name: str) -> None:
+    make(tmp_path / name / "a/b", **quota(1.5))
+    assert cpu_quota(tmp_path, V1) == 1.5
+
+
+def test_v1_without_a_quota(tmp_path: Path) -> None:
+    make(tmp_path / "cpu/a/b", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert cpu_quota(tmp_path, V1) is None
+
+
+def test_v1_strictest_limit_up_the_tree(tmp_path: Path) -> None:
+    make(tmp_path / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    make(tmp_path / "cpu/a", **quota(2))
+    make(tmp_path / "cpu/a/b", **quota(4))
+    assert cpu_quota(tmp_path, V1) == 2.0
+
+
+def test_v1_in_a_container_that_shows_the_path_of_the_host(tmp_path: Path) -> None:
+    make(tmp_path / "cpu,cpuacct", **quota(3))
+    make(tmp_path / "memory", memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 4")
+    assert cpu_quota(tmp_path, V1) == 3.0
+    assert oom_kills(tmp_path, V1) == 4
+
+
+def test_v1_kills(tmp_path: Path) -> None:
+    make(tmp_path / "memory/a/b", memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 2")
+    assert oom_kills(tmp_path, V1) == 2
+
+
+def test_v1_kills_are_not_counted_by_old_kernels(tmp_path: Path) -> None:
+    make(tmp_path / "memory/a/b", memory__oom_control="oom_kill_disable 0\nunder_oom 0")
+    assert oom_kills(tmp_path, V1) is None
+
+
+def test_v1_folder_of_another_controller_does_not_count(tmp_path: Path) -> None:
+    make(tmp_path / "cpuset", **quota(1))
+    make(tmp_path / "name=systemd/user.slice/cpu", **quota(1))
+    assert cpu_quota(tmp_path, V1) is None
+
+
+def test_hybrid_memory_in_v2_and_cpu_in_v1(tmp_path: Path) -> None:
+    make(tmp_path / "cpu,cpuacct/a", **quota(2))
+    make(tmp_path / "unified/x", memory__events="oom_kill 6")
+    membership = "4:cpu,cpuacct:/a\n0::/x\n"
+    assert cpu_quota(tmp_path, membership) == 2.0
+    assert oom_kills(tmp_path, membership) == 6
+
+
+# -- nothing, odd things, the machine ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("membership", ["", "0::/a\n", V1, "0::/../../..\n"])
+def test_nothing_is_known_where_nothing_is_mounted(tmp_path: Path, membership: str) -> None:
+    root = tmp_path / "a/b/c/d"
+    assert cpu_quota(root, membership) is None
+    assert oom_kills(root, membership) is None
+
+
+def test_a_colon_in_the_name_of_a_group(tmp_path: Path) -> None:
+    make(tmp_path / "a:b", cpu__max="100000 100000")
+    assert cpu_quota(tmp_path, "0::/a:b\n") == 1.0
+
+
+def test_this_machine() -> None:
+    cpus, kills = cpu_quota(), oom_kills()
+    assert cpus is None or cpus > 0
+    assert kills is None or kills >= 0
+    assert usable_cpus() == len(os.sched_getaffinity(0))
+
+
+def test_affinity_counts() -> None:
+    source = """
+        import os
+        from aioipc._sys.cgroup import usable_cpus
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        print(usable_cpus())
+    """
+    assert run_script(source).check().stdout == "1\n"
+
+
+@pytest.mark.parametrize("name", ["aioipc-test", "aioipc-tést"])
+def test_a_real_group(name: str) -> None:
+    source = """
+        import os, sys
+        from pathlib import Path
+        from aioipc._sys.cgroup import cpu_quota
+
+        root = Path("/sys/fs/cgroup")
+        top = root / "cpu" if (root / "cpu").is_dir() else root
+        [path] = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()
+                  if line.split(":")[1] in (("cpu", "cpu,cpuacct") if top != root else ("",))]
+        home = top / path.lstrip("/")
+        group = home / f"{sys.argv[1]}-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError as error:
+            print("cannot:", error)
+            sys.exit()
+        try:
+            before = cpu_quota()
+            try:
+                (group / "cgroup.procs").write_text(str(os.getpid()))
+                if top != root:
+                    (group / "cpu.cfs_quota_us").write_text("25000")
+                else:
+                    (group / "cpu.max").write_text("25000 100000")
+            except OSError as error:
+                print("cannot:", error)
+            else:
+                assert before is None or before > 0.25
+                print(cpu_quota())
+            (home / "cgroup.procs").write_text(str(os.getpid()))
+        finally:
+            group.rmdir()
+    """
+    done = run_script(source, name).check()
+    if done.stdout.startswith("cannot"):
+        pytest.skip(f"no control group of our own here: {done.stdout.strip()}")
+    assert done.stdout == "0.25\n"

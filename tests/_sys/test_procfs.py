@@ -1,0 +1,101 @@
+"""Processes as /proc shows them, whatever they are called and in whatever state."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from aioipc._sys.procfs import children, process_info, session_members
+
+from ..harness.processes import wait_ended, wait_gone, wait_state
+from ..harness.scripts import running_script
+
+
+@contextmanager
+def sleeping(*, session: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen(["sleep", "1000"], start_new_session=session)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_this_process() -> None:
+    info = process_info(os.getpid())
+    assert info is not None
+    assert info == (os.getpid(), "R", os.getppid(), os.getpgrp(), os.getsid(0))
+
+
+def test_no_such_process() -> None:
+    with sleeping() as child:
+        pass
+    assert process_info(child.pid) is None
+    assert session_members(child.pid) == []
+    assert children(child.pid) == []
+
+
+def test_states() -> None:
+    with sleeping(session=True) as child:
+        wait_state(child.pid, "S")
+        info = process_info(child.pid)
+        assert info is not None
+        assert info == (child.pid, "S", os.getpid(), child.pid, child.pid)
+        os.kill(child.pid, signal.SIGSTOP)
+        wait_state(child.pid, "T")
+        assert (info := process_info(child.pid)) is not None
+        assert info.state == "T"
+        child.kill()
+        wait_ended(child.pid)
+        assert (info := process_info(child.pid)) is not None
+        assert info.state == "Z"
+
+
+@pytest.mark.parametrize("name", ["a) R 1 1 (", "two words", ") Z 0 0 0", "line\nline", "(((", "\u00e4\udcff"])
+def test_names_that_look_like_fields(tmp_path: Path, name: str) -> None:
+    """A process is called after its file, and a file may be called almost anything."""
+    path = tmp_path / os.fsdecode(os.fsencode(name))
+    path.symlink_to("/bin/sleep")
+    child = subprocess.Popen([path, "1000"])
+    try:
+        wait_state(child.pid, "S")
+        info = process_info(child.pid)
+        assert info == (child.pid, "S", os.getpid(), os.getpgrp(), os.getsid(0))
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_children_by_age_zombies_included() -> None:
+    with sleeping() as first, sleeping(session=True) as second:
+        first.kill()
+        wait_ended(first.pid)
+        assert children(os.getpid()) == sorted([first.pid, second.pid])
+        assert children(second.pid) == []
+
+
+def test_session_members() -> None:
+    """All that stay in the session, in whatever group, but not those who left for one of their own."""
+    source = f"""
+        import os, subprocess, sys
+        same = subprocess.Popen(["sleep", "1000"])
+        group = subprocess.Popen([{sys.executable!r}, "-c", "import os, time; os.setpgid(0, 0); time.sleep(1000)"])
+        gone = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        print(same.pid, group.pid, gone.pid, flush=True)
+        sys.stdin.read()
+        import signal; signal.pause()
+    """
+    with running_script(source) as script:
+        same, group, gone = map(int, script.wait_output("\n").split())
+        assert session_members(script.pid) == sorted([script.pid, same, group])
+        assert session_members(gone) == [gone]
+        assert children(script.pid) == sorted([same, group, gone])
+    for pid in (same, group, gone):
+        wait_gone(pid)

@@ -1,0 +1,76 @@
+"""Every Python block of the documentation runs: those of one page in order, in one namespace.
+
+A block under an HTML comment ``<!-- not run: reason -->`` is left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .harness.markdown import program, python_blocks
+from .harness.scripts import ROOT, run_script
+
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
+
+SAMPLE = """
+# Page
+
+```python
+import asyncio
+async def double(x):
+    return 2 * x
+```
+Prose.
+
+```python
+assert asyncio.run(double(1)) == 2
+```
+
+<!-- not run: it would take
+a day -->
+```python
+raise SystemExit("was run")
+```
+
+1. In a list:
+
+   ```python
+   print(await double(21))
+   ```
+
+```console
+$ not python
+```
+
+```python
+
+raise ValueError("here")
+```
+"""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page: Path, tmp_path: Path) -> None:
+    run_script(program(page), timeout=50, cwd=tmp_path).check()
+
+
+def test_blocks() -> None:
+    assert [(block.line, block.skipped) for block in python_blocks(SAMPLE)] == [
+        (5, None),
+        (12, None),
+        (18, "it would take\na day"),
+        (24, None),
+        (32, None),
+    ]
+
+
+def test_a_failing_block_is_found_by_its_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(SAMPLE)
+    done = run_script(program(page))
+    assert done.returncode == 1
+    assert done.stdout == "42\n"
+    assert f'File "{page}", line 33' in done.stderr
+    assert "ValueError: here" in done.stderr

@@ -1,0 +1,97 @@
+"""The public API as a type checker sees it. Checked by mypy, never run, and not collected by pytest."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import assert_type
+
+import aioipc
+
+
+def count_words(path: Path) -> int:
+    return len(path.read_text().split())
+
+
+async def fetch(url: str, retries: int) -> bytes:
+    return b""
+
+
+async def read_rows(path: Path) -> AsyncIterator[str]:
+    yield ""
+
+
+async def run_functions(pool: aioipc.Pool) -> None:
+    assert_type(await pool.run(count_words, Path("a")), int)
+    assert_type(await pool.run(fetch, "url", 3), bytes)
+    assert_type(await pool.run(functools.partial(fetch, "url", retries=3)), bytes)
+    assert_type(await pool.run(lambda: 1.5), float)
+
+
+async def run_wrongly(pool: aioipc.Pool) -> None:
+    await pool.run(count_words, 1)  # type: ignore[arg-type]
+    await pool.run(count_words)  # type: ignore[call-arg, arg-type]
+
+
+async def submit(pool: aioipc.Pool) -> None:
+    job = pool.submit(count_words, Path("a"), timeout=5, retries=2)
+    assert_type(job, aioipc.Job[int])
+    assert_type(await job, int)
+    assert_type(job.cancel(), bool)
+    future: asyncio.Future[int] = job
+    assert_type(future.result(), int)
+    assert_type(await pool.submit(fetch, "url", 3, priority=1), bytes)
+    assert_type(await asyncio.gather(job, pool.submit(fetch, "url", 3)), tuple[int, bytes])
+
+
+async def map_functions(pool: aioipc.Pool, urls: AsyncIterator[Path]) -> None:
+    async for count in pool.map(count_words, [Path("a"), Path("b")]):
+        assert_type(count, int)
+    async with pool.map(count_words, urls, ordered=False) as results:
+        assert_type(results, aioipc.MapResults[int])
+        assert_type([count async for count in results], list[int])
+    async for body in pool.map(functools.partial(fetch, retries=1), ["a"]):
+        assert_type(body, bytes)
+
+
+def statistics(pool: aioipc.Pool) -> None:
+    assert_type(pool.statistics(), aioipc.PoolStatistics)
+    assert_type(pool.statistics().workers[0], aioipc.WorkerStatistics)
+
+
+async def main(name: str) -> int:
+    async with aioipc.Pool(workers=4, concurrency=16) as pool:
+        assert_type(pool, aioipc.Pool)
+        return await pool.run(len, name)
+
+
+def program() -> None:
+    assert_type(aioipc.run(main, "x"), int)
+    assert_type(aioipc.run(main("x")), int)
+
+
+async def pipe() -> None:
+    reader, writer = aioipc.create_pipe(capacity=1 << 20)
+    assert_type(reader, aioipc.PipeReceiveStream)
+    assert_type(writer, aioipc.PipeSendStream)
+    async with reader, writer:
+        await writer.send(b"hello")
+        assert_type(await reader.receive(), bytes)
+        async for chunk in reader:
+            assert_type(chunk, bytes)
+
+
+async def shutdown() -> None:
+    async with aioipc.graceful_shutdown(timeout=25) as scope:
+        assert_type(scope, aioipc.GracefulShutdown)
+        await scope.requested()
+
+
+def errors(crash: aioipc.WorkerCrashed) -> None:
+    assert_type(crash.exitcode, int | None)
+    assert_type(crash.oom, bool)
+    base: aioipc.IPCError = crash
+    timeout: TimeoutError = aioipc.TaskTimeout()
+    del base, timeout
