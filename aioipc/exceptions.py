@@ -43,6 +43,10 @@ class BusyResourceError(IPCError, anyio.BusyResourceError):
 
     def __init__(self, action: str) -> None:
         anyio.BusyResourceError.__init__(self, action)
+        self._action = action
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self._action,)
 
 
 class EndOfStream(IPCError, anyio.EndOfStream):

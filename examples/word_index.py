@@ -157,7 +157,7 @@ def python_files(directory: Path, limit: int | None) -> list[str]:
     return found[:limit]
 
 
-def show(index: Index, statistics: aioipc.PoolStatistics, in_pool: float, alone: float) -> None:
+def show(index: Index, root: Path, statistics: aioipc.PoolStatistics, in_pool: float, alone: float) -> None:
     length, name, path = index.longest
     top_ten = index.words.most_common(10)
     table = Table(show_header=False)
@@ -167,9 +167,9 @@ def show(index: Index, statistics: aioipc.PoolStatistics, in_pool: float, alone:
         "words": f"{index.words.total():,}, {len(index.words):,} different",
         "functions": f"{index.functions:,}",
         "comment lines": f"{index.comments:,}",
-        "longest function": f"{name}, {length:,} lines, in {path}",
+        "longest function": f"{name}, {length:,} lines, in {os.path.relpath(path, root)}",
         "most frequent words": "\n".join(
-            f"{word:10} {count:>9,} in {index.files_with[word]:>5,} files" for word, count in top_ten
+            f"{word:12} {count:>9,} in {index.files_with[word]:>5,} files" for word, count in top_ten
         ),
         "tasks retried": f"{statistics.retried:,}",
         "workers replaced": f"{statistics.restarts:,}",
@@ -202,7 +202,7 @@ def main() -> int:
     begin = time.perf_counter()
     expected = index_in_one_process(paths)
     alone = time.perf_counter() - begin
-    show(index, statistics, in_pool, alone)
+    show(index, arguments.directory, statistics, in_pool, alone)
     if index != expected:
         console.print("the two results differ")
         return 1
@@ -211,4 +211,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # Ctrl-C in the part that uses no pool
+        sys.exit(130)

@@ -20,14 +20,14 @@ def open_anonymous_file(label: str, size: int = 0) -> int:
     Raises OSError where none of them can be had (ENOSPC where all are full), naming what was tried.
     """
     refusals: list[str] = []
-    last: OSError | None = None
+    numbers: list[int] = []
     for name, opener in _ways(label):
         try:
             return _sized(opener(), size)
         except OSError as error:
             refusals.append(f"{name}: {error.strerror}")
-            last = error
-    number = errno.EIO if last is None or last.errno is None else last.errno
+            numbers.append(error.errno or errno.EIO)
+    number = errno.ENOSPC if errno.ENOSPC in numbers else numbers[-1]
     raise OSError(number, f"no anonymous shared file of {size} bytes to be had: " + "; ".join(refusals))
 
 

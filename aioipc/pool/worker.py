@@ -206,11 +206,11 @@ class Worker:
                 self.break_in(number)
             function, arguments = self.unpack(function_id, payload)
             value = function(*arguments)
+            if failpoints.armed and type(value) is not CoroutineType:
+                failpoints.hit("mid-task")
+            self.running = 0
             result: ResultItem | None = None
             if type(value) is not CoroutineType:
-                if failpoints.armed:
-                    failpoints.hit("mid-task")
-                self.running = 0
                 result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, self.dump(value, function))
         except BaseException as error:
             self.running = 0

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from ..harness.processes import eventually_async
-
 # -- plain tasks -----------------------------------------------------------------------------------------
 
 
@@ -206,6 +204,8 @@ class Gate:
 
     async def wait_arrived(self, count: int = 1) -> None:
         """Wait until so many have come."""
+        from ..harness.processes import eventually_async  # not for workers, who import this file too
+
         await eventually_async(
             lambda: self.arrived >= count, message=lambda: f"{count} at the gate, not {self.arrived}"
         )

@@ -69,7 +69,7 @@ def check_crash(error: object, exitcode: int) -> None:
 @pytest.mark.parametrize("name", START_METHODS)
 async def test_death_before_ready(name: str, action: str, failpoints: Failpoints, tmp_path: Path) -> None:
     point, journal = failpoints.arm(name, action), Journal(tmp_path / "journal")
-    async with asyncio.timeout(20), aioipc.Pool(4, start_method=START_METHODS[name]) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(4, shutdown=1, start_method=START_METHODS[name]) as pool:
         assert await settled(*(pool.submit(noted, journal.path, i) for i in range(TASKS))) == list(range(TASKS))
         await eventually_async(all_running(pool, 4), 10)
         statistics = pool.statistics()
@@ -86,7 +86,7 @@ async def test_death_at_work(
 ) -> None:
     point = failpoints.arm(name, action, held=True)
     once, again = Journal(tmp_path / "once"), Journal(tmp_path / "again")
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         await eventually_async(all_running(pool, 2))  # so that the READY frames are not what mid-write hits
         point.release()
         outcomes = await settled(*(pool.submit(function, once.path, i) for i in range(TASKS)))
@@ -124,7 +124,7 @@ async def test_death_while_draining(
 ) -> None:
     point = failpoints.arm("draining", action, held=True)
     journal, gate = Journal(tmp_path / "journal"), Gate(tmp_path / "gate")
-    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=1) as pool:
         for retries in (0, 1):
             point.hold()
             before = len(journal.lines())
@@ -149,7 +149,7 @@ async def test_death_while_draining(
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_death_while_draining_idle(action: str, failpoints: Failpoints) -> None:
     point = failpoints.arm("draining", action)
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         first = await worker_of(pool)
         os.kill(first, signal.SIGTERM)
         await eventually_async(lambda: point.was_hit)
@@ -174,7 +174,7 @@ async def test_stop_before_ready(
 ) -> None:
     monkeypatch.setattr(crew, "BOOT_TIMEOUT", 2.0)
     point, journal = failpoints.arm(name, "stop"), Journal(tmp_path / "journal")
-    async with asyncio.timeout(20), aioipc.Pool(2, start_method=START_METHODS[name]) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1, start_method=START_METHODS[name]) as pool:
         assert await settled(*(pool.submit(noted, journal.path, i) for i in range(TASKS))) == list(range(TASKS))
         await eventually_async(lambda: pool.statistics().restarts == 1, 10)
         await eventually_async(all_running(pool, 2))
@@ -215,7 +215,7 @@ async def stop_at_work(name: str, function: Callable[[str, int], Any], failpoint
     journal = Journal(directory / f"{name}-{function.__name__}")
     point = failpoints.arm(name, "stop", held=True)
     try:
-        async with asyncio.timeout(40), aioipc.Pool(2, heartbeat_timeout=4) as pool:
+        async with asyncio.timeout(40), aioipc.Pool(2, shutdown=1, heartbeat_timeout=4) as pool:
             failpoints.disarm()
             await eventually_async(all_running(pool, 2))
             point.release()
@@ -248,7 +248,7 @@ async def stop_while_draining(failpoints: Failpoints, directory: Path) -> None:
     journal, gate = Journal(directory / "draining"), Gate(directory / "gate")
     point: Failpoint = failpoints.arm("draining", "stop")
     try:
-        async with asyncio.timeout(40), aioipc.Pool(1, heartbeat_timeout=4) as pool:
+        async with asyncio.timeout(40), aioipc.Pool(1, shutdown=1, heartbeat_timeout=4) as pool:
             failpoints.disarm()
             job = pool.submit(held, journal.path, gate.path, 1, retries=1)
             queued = pool.submit(noted, journal.path, 2)

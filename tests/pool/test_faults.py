@@ -82,7 +82,7 @@ DEATHS = {
 
 @pytest.mark.parametrize("how", DEATHS)
 async def test_task_that_ends_its_process(how: str, journal: Journal) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         await ready_pids(pool, 2)
         others = [pool.submit(tasks.noted, journal.path, i) for i in range(20)]
         job = pool.submit(tasks.die, how)
@@ -106,7 +106,7 @@ async def test_task_that_ends_its_process(how: str, journal: Journal) -> None:
 async def test_only_what_had_started_fails(function: Callable[..., Any], journal: Journal, gate: Gate) -> None:
     """The rest of what the dead worker had goes back to the queue."""
     at_once = 1 if function is tasks.held else 4
-    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=4) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=4) as pool:
         jobs = [pool.submit(function, journal.path, gate.path, i) for i in range(12)]
         await written(journal, at_once)
         os.kill(pids(pool)[0], signal.SIGKILL)
@@ -121,7 +121,7 @@ async def test_only_what_had_started_fails(function: Callable[..., Any], journal
 
 
 async def test_idle_worker_killed() -> None:
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         before = await ready_pids(pool, 2)
         for pid in before:
             os.kill(pid, signal.SIGKILL)
@@ -132,7 +132,7 @@ async def test_idle_worker_killed() -> None:
 
 async def test_out_of_memory(journal: Journal) -> None:
     """A limit that the task runs into: it settles, by MemoryError or with its worker, and the pool goes on."""
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         jobs = [pool.submit(tasks.eat_memory, more << 20) for more in (0, 1, 8, 64)]
         for outcome in await settled(*jobs):
             assert isinstance(outcome, MemoryError | aioipc.WorkerCrashed), repr(outcome)
@@ -142,7 +142,7 @@ async def test_out_of_memory(journal: Journal) -> None:
 
 async def test_poison_among_async_neighbours(journal: Journal, gate: Gate) -> None:
     """One task kills each worker it gets; its neighbours are tried again and none of them pays for it."""
-    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=8) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=8) as pool:
         neighbours = [pool.submit(tasks.held_async, journal.path, gate.path, i, retries=3) for i in range(7)]
         await written(journal, 7)
         poison = pool.submit(tasks.die_async, "SIGSEGV", retries=10)
@@ -159,7 +159,7 @@ async def test_poison_among_async_neighbours(journal: Journal, gate: Gate) -> No
 
 async def test_neighbours_without_retries_of_a_task_that_will_not_end(journal: Journal, gate: Gate) -> None:
     """Its worker is killed; neighbours that had `grace` to end and did not are told why."""
-    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=4, grace=0.3) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=4, grace=0.3) as pool:
         neighbour = pool.submit(tasks.held_async, journal.path, gate.path, 1)
         again = pool.submit(tasks.held_async, journal.path, gate.path, 2, retries=1)
         await written(journal, 2)
@@ -179,7 +179,7 @@ async def test_neighbours_without_retries_of_a_task_that_will_not_end(journal: J
 
 @pytest.mark.parametrize("workers", [1, 4])
 async def test_zygote_killed_under_load(workers: int, journal: Journal, gate: Gate) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(workers) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(workers, shutdown=1) as pool:
         before = await ready_pids(pool, workers)
         zygote = pool.statistics().zygote_pid
         running = [pool.submit(tasks.held, journal.path, gate.path, i) for i in range(workers)]
@@ -201,7 +201,7 @@ async def test_zygote_killed_under_load(workers: int, journal: Journal, gate: Ga
 
 
 async def test_zygote_killed_again_and_again() -> None:
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         jobs = [pool.submit(tasks.sleeping, 0.002, retries=10) for _ in range(300)]
         seen = set()
         for done in range(50, 300, 50):
@@ -250,7 +250,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("what", GARBAGE)
 async def test_garbage_on_the_data_socket(what: str, journal: Journal, gate: Gate) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         before = await ready_pids(pool, 2)
         job = pool.submit(tasks.write_to_socket, 0, GARBAGE[what], gate.path)
         with pytest.raises(aioipc.WorkerCrashed, match="garbage") as caught:
@@ -263,7 +263,7 @@ async def test_garbage_on_the_data_socket(what: str, journal: Journal, gate: Gat
 @pytest.mark.parametrize("what", GARBAGE)
 async def test_garbage_on_the_control_socket(what: str, journal: Journal, gate: Gate) -> None:
     """Work goes on, or its worker is given up; in either case what is asked of the pool afterwards is done."""
-    async with asyncio.timeout(20), aioipc.Pool(1, grace=0.3) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.3) as pool:
         job = pool.submit(tasks.write_to_socket, 1, GARBAGE[what], gate.path)
         gate.open()
         (outcome,) = await settled(job)
@@ -277,7 +277,7 @@ async def test_garbage_on_the_control_socket(what: str, journal: Journal, gate: 
 
 @pytest.mark.parametrize("how", ["close data", "close control", "close all", "shut data", "shut control"])
 async def test_worker_that_loses_its_sockets(how: str, journal: Journal, gate: Gate) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1, grace=0.3) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.3) as pool:
         job = pool.submit(tasks.lose_sockets, how, gate.path)
         behind = [pool.submit(tasks.noted, journal.path, i) for i in range(10)]
         if how == "close control":
@@ -294,7 +294,7 @@ async def test_worker_that_loses_its_sockets(how: str, journal: Journal, gate: G
 
 @pytest.mark.parametrize("new_session", [False, True])
 async def test_subprocess_outlives_its_task_not_the_pool(new_session: bool, journal: Journal) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         pid = await pool.run(tasks.start_sleep, journal.path, new_session)
         assert is_running(pid)
         assert await pool.run(abs, -1) == 1
@@ -304,7 +304,7 @@ async def test_subprocess_outlives_its_task_not_the_pool(new_session: bool, jour
 
 @pytest.mark.parametrize("new_session", [False, True])
 async def test_subprocess_of_a_worker_that_is_killed(new_session: bool, journal: Journal, gate: Gate) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         job = pool.submit(tasks.start_sleep_and_wait, journal.path, gate.path, new_session)
         (pid,) = map(int, await written(journal, 1))
         os.kill(pids(pool)[0], signal.SIGKILL)
@@ -317,7 +317,7 @@ async def test_subprocess_of_a_worker_that_is_killed(new_session: bool, journal:
 
 @pytest.mark.parametrize("new_session", [False, True])
 async def test_forked_child_that_survives(new_session: bool) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         (worker,) = await ready_pids(pool, 1)
         child = await pool.run(tasks.fork_child, new_session)
         assert await settled(*(pool.submit(abs, -i) for i in range(20))) == list(range(20))
@@ -330,7 +330,7 @@ async def test_forked_child_that_survives(new_session: bool) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 async def test_forked_child_that_is_killed(number: signal.Signals) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         (worker,) = await ready_pids(pool, 1)
         code = await pool.run(tasks.fork_child_and_kill_it, number)
         assert code in (-number, 1)  # SIGINT may end it by the exception
@@ -339,7 +339,7 @@ async def test_forked_child_that_is_killed(number: signal.Signals) -> None:
 
 async def test_fork_that_returns_twice(journal: Journal) -> None:
     """The child finds itself in the worker's code; it must not act as the worker."""
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         (worker,) = await ready_pids(pool, 1)
         assert await pool.run(tasks.fork_and_return_twice, journal.path) == worker
         await gone(int(journal.lines()[0]))
@@ -349,7 +349,7 @@ async def test_fork_that_returns_twice(journal: Journal) -> None:
 
 
 async def test_fork_in_an_event_loop() -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         (worker,) = await ready_pids(pool, 1)
         outcomes = await settled(*(pool.submit(tasks.fork_in_the_loop) for _ in range(8)))
         assert outcomes == [worker] * 8
@@ -362,7 +362,7 @@ async def test_fork_in_an_event_loop() -> None:
 async def boot_error(**options: Any) -> aioipc.WorkerBootError:
     """Open a pool that cannot start, within the 10 s that are promised; returns its error."""
     with pytest.raises(aioipc.WorkerBootError) as caught:
-        async with asyncio.timeout(10), aioipc.Pool(2, **options):
+        async with asyncio.timeout(10), aioipc.Pool(2, shutdown=1, **options):
             pass
     return caught.value
 
@@ -375,7 +375,7 @@ async def test_workers_that_die_before_ready(
 ) -> None:
     failpoints.arm_always("before-ready", action)
     with pytest.raises(aioipc.WorkerBootError) as caught:
-        async with asyncio.timeout(10), aioipc.Pool(workers, start_method=start_method):
+        async with asyncio.timeout(10), aioipc.Pool(workers, shutdown=1, start_method=start_method):
             pass
     assert caught.value.exitcode == {"exit": 7, "raise": 1, "kill": -signal.SIGKILL}[action]
     if action == "raise":
@@ -406,7 +406,7 @@ async def test_preload_that_fails(how: str, tmp_path: Path, monkeypatch: pytest.
 
 async def test_workers_stop_starting_later(failpoints: Failpoints, journal: Journal, gate: Gate) -> None:
     """It worked at first: what runs is finished, what waits is told, nothing new is taken."""
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         before = await ready_pids(pool, 2)
         failpoints.arm_always("before-ready", "exit")
         jobs = [pool.submit(tasks.held, journal.path, gate.path, i) for i in range(5)]
@@ -427,7 +427,7 @@ async def test_hangs(tmp_path: Path) -> None:
     """Each kind of hang is seen and named; a sync task that merely takes long is none. All at once, to save time."""
     stopped, gil, loop, slow = (Journal(tmp_path / name) for name in ("stopped", "gil", "loop", "slow"))
     gate = Gate(tmp_path / "gate")
-    async with asyncio.timeout(40), aioipc.Pool(5, heartbeat_timeout=4) as pool:
+    async with asyncio.timeout(40), aioipc.Pool(5, shutdown=1, heartbeat_timeout=4) as pool:
         await ready_pids(pool, 5)
         long = pool.submit(tasks.held, slow.path, gate.path, 1)
         hung = {
@@ -454,7 +454,7 @@ async def test_hangs(tmp_path: Path) -> None:
 
 
 async def test_sigterm_to_idle_workers() -> None:
-    async with asyncio.timeout(20), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1) as pool:
         for _ in range(3):
             before = await ready_pids(pool, 2)
             for pid in before:
@@ -469,7 +469,7 @@ async def test_sigterm_to_idle_workers() -> None:
 @pytest.mark.parametrize("function", [tasks.held, tasks.held_async])
 async def test_sigterm_to_a_busy_worker(function: Callable[..., Any], journal: Journal, gate: Gate) -> None:
     """What runs is finished there, what waits runs elsewhere, nothing is run twice."""
-    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=2) as pool:
         before = await ready_pids(pool, 1)
         at_once = 1 if function is tasks.held else 2
         jobs = [pool.submit(function, journal.path, gate.path, i) for i in range(10)]
@@ -488,7 +488,7 @@ async def test_sigterm_to_a_busy_worker(function: Callable[..., Any], journal: J
 async def test_sigterm_in_a_storm_of_tasks(journal: Journal) -> None:
     """At whatever moment it comes: nothing is lost, nothing runs twice."""
     chance = random.Random(7)
-    async with asyncio.timeout(30), aioipc.Pool(2) as pool:
+    async with asyncio.timeout(30), aioipc.Pool(2, shutdown=1) as pool:
         count = 3000
         jobs = [pool.submit((tasks.noted, tasks.noted_async)[i % 2], journal.path, i) for i in range(count)]
         for step in range(1, 20):
@@ -515,7 +515,7 @@ def try_kill(pid: int, parent: int, number: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 async def test_signals_that_are_ignored(number: signal.Signals, journal: Journal, gate: Gate) -> None:
     """Of Ctrl-C in a terminal workers hear nothing; sent to them, it still means nothing."""
-    async with asyncio.timeout(20), aioipc.Pool(3, concurrency=2) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(3, shutdown=1, concurrency=2) as pool:
         before = await ready_pids(pool, 3)
         jobs: list[aioipc.Job[Any]] = [pool.submit(tasks.held, journal.path, gate.path, 0)]
         jobs += [pool.submit(tasks.held_async, journal.path, gate.path, i) for i in (1, 2)]
@@ -530,7 +530,7 @@ async def test_signals_that_are_ignored(number: signal.Signals, journal: Journal
 
 
 async def test_signals_the_zygote_ignores() -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         zygote = pool.statistics().zygote_pid
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
             os.kill(zygote, number)
@@ -542,7 +542,7 @@ async def test_signals_the_zygote_ignores() -> None:
 
 async def test_drained_worker_with_a_child_that_does_not_end(journal: Journal) -> None:
     """Its place is taken by another although it waits, at its exit, for a process that a task has left behind."""
-    async with asyncio.timeout(30), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(30), aioipc.Pool(1, shutdown=1) as pool:
         (before,) = await ready_pids(pool, 1)
         child = await pool.run(leave_a_process)
         os.kill(before, signal.SIGTERM)
@@ -567,7 +567,7 @@ def leave_a_process() -> int:
 async def test_finally_runs_when_a_task_is_ended(
     kind: str, timeout: float | None, journal: Journal, gate: Gate
 ) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         before = await ready_pids(pool, 1)
         if kind == "sync":
             job: aioipc.Job[Any] = pool.submit(tasks.tidy, journal.path, gate.path, timeout=timeout)
@@ -591,7 +591,7 @@ async def test_stubborn_task_is_killed_after_grace(
     kind: str, timeout: float | None, journal: Journal, gate: Gate
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(20), aioipc.Pool(1, grace=0.5) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.5) as pool:
         before = await ready_pids(pool, 1)
         if kind == "sync":
             job: aioipc.Job[Any] = pool.submit(tasks.stubborn, journal.path, gate.path, timeout=timeout)
@@ -612,7 +612,7 @@ async def test_stubborn_task_is_killed_after_grace(
 
 
 async def test_cancel_what_is_queued_and_what_waits_in_a_worker(journal: Journal, gate: Gate) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         assert await settled(*(pool.submit(tasks.noted, journal.path, -1) for _ in range(20))) == [-1] * 20
         running = pool.submit(tasks.held, journal.path, gate.path, 0)
         jobs = [pool.submit(tasks.noted, journal.path, i) for i in range(1, 400)]
@@ -629,7 +629,7 @@ async def test_cancel_what_is_queued_and_what_waits_in_a_worker(journal: Journal
 
 
 async def test_cancel_a_task_of_a_stopped_worker(journal: Journal) -> None:
-    async with asyncio.timeout(20), aioipc.Pool(1, grace=0.3) as pool:
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.3) as pool:
         job = pool.submit(tasks.stop_here, journal.path)
         await written(journal, 1)
         job.cancel()
@@ -640,7 +640,7 @@ async def test_cancel_a_task_of_a_stopped_worker(journal: Journal) -> None:
 async def test_storm_of_cancellations() -> None:
     """Thousands of tasks of all kinds, cancelled at random moments of their lives; the books balance."""
     storm = Storm(random.Random(11), 4000)
-    async with asyncio.timeout(50), aioipc.Pool(2, concurrency=8, grace=10) as pool:
+    async with asyncio.timeout(50), aioipc.Pool(2, shutdown=1, concurrency=8, grace=10) as pool:
         await storm.blow(pool)
         statistics = pool.statistics()
     assert set(storm.ends.values()) == {1}

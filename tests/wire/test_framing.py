@@ -62,8 +62,8 @@ def receive(decoder: FrameDecoder, data: bytes) -> list[Frame]:
 class Recorder:
     """Takes frames as they come: copies bodies at once, and keeps the attachments, which must stay as they are."""
 
-    def __init__(self) -> None:
-        self.decoder = FrameDecoder()
+    def __init__(self, scratch: int = SCRATCH_SIZE) -> None:
+        self.decoder = FrameDecoder(scratch)
         self._kept: list[tuple[int, bytes, memoryview]] = []
 
     def receive(self, data: bytes) -> None:
@@ -75,27 +75,29 @@ class Recorder:
         return [Plain(kind, body, bytes(attachments)) for kind, body, attachments in self._kept]
 
 
-SIZES = st.one_of(
-    st.integers(0, 200),
-    st.sampled_from([SCRATCH_SIZE - HEADER_SIZE + near for near in (-1, 0, 1)]),
-    st.integers(SCRATCH_SIZE // 2, 2 * SCRATCH_SIZE),
-)
+SCRATCH_SIZES = [HEADER_SIZE, HEADER_SIZE + 1, 64, 1000, SCRATCH_SIZE]
 
 
 @st.composite
-def sent_frames(draw: st.DrawFn) -> tuple[Plain, list[Buffer]]:
+def sent_frames(draw: st.DrawFn, scratch: int) -> tuple[Plain, list[Buffer]]:
     """A frame as values and as the pieces it is sent in; its bytes repeat nowhere."""
+    sizes = st.one_of(
+        st.integers(0, 100),
+        st.sampled_from([scratch - HEADER_SIZE + near for near in range(2)]),
+        st.integers(0, 2 * scratch),
+    )
     content = random.Random(draw(st.integers(0, 2**32)))
     kind = draw(st.integers(0, 255))
-    body = content.randbytes(draw(SIZES))
-    attachments = [content.randbytes(size) for size in draw(st.lists(SIZES, max_size=3))]
+    body = content.randbytes(draw(sizes))
+    attachments = [content.randbytes(size) for size in draw(st.lists(sizes, max_size=3))]
     return Plain(kind, body, b"".join(attachments)), encode_frame(kind, body, attachments)
 
 
 @st.composite
-def cut_streams(draw: st.DrawFn) -> tuple[list[Plain], list[bytes]]:
-    """Some frames, and their bytes in chunks that are cut anywhere, most often near where a frame ends."""
-    sent = draw(st.lists(sent_frames(), max_size=5))
+def cut_streams(draw: st.DrawFn) -> tuple[int, list[Plain], list[bytes]]:
+    """A scratch size, some frames, and their bytes in chunks cut anywhere, most often near where a frame ends."""
+    scratch = draw(st.sampled_from(SCRATCH_SIZES))
+    sent = draw(st.lists(sent_frames(scratch), max_size=6))
     stream = b""
     cuts = [0]
     for _, pieces in sent:
@@ -104,14 +106,14 @@ def cut_streams(draw: st.DrawFn) -> tuple[list[Plain], list[bytes]]:
             cuts.append(max(0, len(stream) + near))
     cuts += draw(st.lists(st.integers(0, len(stream)), max_size=8))
     cuts = [*sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    return [frame for frame, _ in sent], [stream[begin:end] for begin, end in pairwise(cuts)]
+    return scratch, [frame for frame, _ in sent], [stream[begin:end] for begin, end in pairwise(cuts)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=120)
 @given(cut_streams())
-def test_frames_come_out_as_they_went_in(case: tuple[list[Plain], list[bytes]]) -> None:
-    frames, chunks = case
-    recorder = Recorder()
+def test_frames_come_out_as_they_went_in(case: tuple[int, list[Plain], list[bytes]]) -> None:
+    scratch, frames, chunks = case
+    recorder = Recorder(scratch)
     for chunk in chunks:
         recorder.receive(chunk)
     assert recorder.frames == frames
@@ -216,14 +218,14 @@ ANY_HEADER = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.one_of(st.binary(max_size=100), ANY_HEADER), max_size=8), st.integers(1, 200))
 @example([header(body=2**32 - 1, attachments=2**64 - 1)], HEADER_SIZE)
 @example([header(body=MIB), b"x" * 100], 50)
 def test_any_bytes_are_frames_or_awaited_or_refused(parts: list[bytes], cut: int) -> None:
-    limit = 2 * SCRATCH_SIZE
+    limit = 1000
     stream = b"".join(parts)
-    decoder = FrameDecoder(limit)
+    decoder = FrameDecoder(scratch=100, limit=limit)
     seen = 0
     try:
         for i in range(0, len(stream), cut):
