@@ -16,7 +16,7 @@ lint: $(VENV)/.lint         ## style, types, completeness of the public types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright --verifytypes aioipc --ignoreexternal
+	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes aioipc --ignoreexternal
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .

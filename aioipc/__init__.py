@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from .exceptions import WorkerBootError as WorkerBootError
     from .exceptions import WorkerCrashed as WorkerCrashed
     from .exceptions import WouldBlock as WouldBlock
+    from .kernel.pipes import PipeAttribute as PipeAttribute
+    from .kernel.pipes import PipeReceiveStatistics as PipeReceiveStatistics
     from .kernel.pipes import PipeReceiveStream as PipeReceiveStream
+    from .kernel.pipes import PipeSendStatistics as PipeSendStatistics
     from .kernel.pipes import PipeSendStream as PipeSendStream
     from .kernel.pipes import create_pipe as create_pipe
     from .pool.job import Job as Job
@@ -54,7 +57,9 @@ _HOMES = {
         "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
         "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
-    "aioipc.kernel.pipes": "PipeReceiveStream PipeSendStream create_pipe",
+    "aioipc.kernel.pipes": (
+        "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
+    ),
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
     "aioipc.pool.pool": "Pool PoolStatistics WorkerStatistics",
@@ -66,7 +71,10 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "GracefulShutdown",
     "Job",
     "MapResults",
+    "PipeAttribute",
+    "PipeReceiveStatistics",
     "PipeReceiveStream",
+    "PipeSendStatistics",
     "PipeSendStream",
     "Pool",
     "PoolStatistics",

@@ -90,12 +90,9 @@ def map_command(function: str, app_dir: str, output_name: str | None, **options:
     try:
         found = check_target(function, directory)
         if output_name not in (None, "-"):
-            os.close(descriptor)
             descriptor = output.open_file(output_name, options["files"])
     except (TargetError, output.OutputError) as error:
         raise CommandError(str(error)) from error
-
     from .session import Settings, execute  # here, so that a wrong name is told without loading the rest
 
-    settings = Settings(target=function, is_async=is_async(found), **options)
-    sys.exit(execute(settings, descriptor))
+    sys.exit(execute(Settings(target=function, is_async=is_async(found), **options), descriptor))

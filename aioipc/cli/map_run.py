@@ -81,6 +81,9 @@ class MapRun:
 
     async def run(self) -> None:
         """Feed all tasks and wait for their results; `Stopped` where `stop` was called before the end."""
+        if self.stop_reason is not None:
+            self._source.close()
+            raise Stopped
         self._feeder = asyncio.ensure_future(self._feed())
         try:
             await asyncio.wait([self._feeder])
@@ -176,7 +179,7 @@ class MapRun:
                 retry_on=retry_on,
             )
         except (PoolClosed, WorkerBootError) as error:
-            self.stop(Stop.POOL_BROKEN, error)
+            self.stop(Stop.POOL_BROKEN, error.__cause__ if isinstance(error.__cause__, WorkerBootError) else error)
             return
         except IPCError as error:  # this task cannot be sent; the next one may
             self._fail(index, task, describe(error, work.target))

@@ -67,6 +67,7 @@ class Session:
         self._settings = settings
         self._descriptor = descriptor
         self._counters = Counters()
+        self._main: asyncio.Task[int] | None = None
         self._run: MapRun | None = None
         self._signum: signal.Signals | None = None
         self._output_error: OSError | None = None
@@ -74,6 +75,7 @@ class Session:
 
     async def main(self) -> int:
         """Everything, from the first task to the exit code."""
+        self._main = asyncio.current_task()
         display = self._start_display()
         try:
             async with aioipc.graceful_shutdown(timeout=self._settings.shutdown) as shutdown:
@@ -83,7 +85,12 @@ class Session:
                 finally:
                     watcher.cancel()
         except aioipc.ShutdownTimeout:
-            say("the time to finish is over: the tasks that still ran were ended", error=True)
+            say("tasks that still ran were ended", error=True)
+        except asyncio.CancelledError:
+            if self._signum is None or self._run is not None:
+                raise
+            if self._main is not None:
+                self._main.uncancel()
         except aioipc.WorkerBootError as error:
             say(str(error), error=True)
             return EXIT_BOOT
@@ -95,11 +102,14 @@ class Session:
     async def _watch(self, shutdown: aioipc.GracefulShutdown) -> None:
         await shutdown.requested()
         self._signum = signal.Signals(shutdown.signum or signal.SIGTERM)
+        if self._run is None:  # no worker is ready yet: there is nothing to finish
+            if self._main is not None:
+                self._main.cancel()
+            return
         if not self._settings.quiet:
             limit = f"{self._settings.shutdown:g} s at most; again to end now"
             say(f"{self._signum.name}: finishing the tasks that run, {limit}")
-        if self._run is not None:
-            self._run.stop(Stop.SIGNAL)
+        self._run.stop(Stop.SIGNAL)
 
     async def _work(self) -> None:
         settings = self._settings
@@ -128,8 +138,6 @@ class Session:
             fail_fast=settings.fail_fast,
         )
         self._run = MapRun(pool, work, source, writer, self._counters)
-        if self._signum is not None:  # it came while the workers started
-            self._run.stop(Stop.SIGNAL)
         if self._output_error is not None:
             self._run.stop(Stop.OUTPUT_BROKEN)
         try:

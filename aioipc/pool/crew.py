@@ -60,7 +60,7 @@ class Crew:
         fresh: bool,
     ) -> None:
         self.workers: dict[int, WorkerHandle] = {}
-        self.started = 0
+        self.started: int = 0
         self._loop = loop
         self._size = size
         self._owner = owner

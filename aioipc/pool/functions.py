@@ -27,11 +27,11 @@ class Function:
     __slots__ = ("id", "is_async", "name", "pickled", "seconds", "watched")
 
     def __init__(self, function_id: int, name: str, is_async: bool, pickled: bytes | None) -> None:
-        self.id = function_id
+        self.id: int = function_id
         """The number workers know it by; 0 where it travels with each task."""
-        self.name = name
-        self.is_async = is_async
-        self.pickled = pickled
+        self.name: str = name
+        self.is_async: bool = is_async
+        self.pickled: bytes | None = pickled
         self.seconds: float | None = None
         """Moving average of how long a task runs; ``None`` until one has finished."""
         self.watched: list[tuple[dict[str, Any], str, object]] = []

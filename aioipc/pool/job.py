@@ -58,27 +58,27 @@ class Task:
         retry_on: tuple[type[BaseException], ...] = (),
         priority: int = 0,
     ) -> None:
-        self.number = number
-        self.function = function
-        self.payload = payload
+        self.number: int = number
+        self.function: Function = function
+        self.payload: bytes = payload
         self.sink: Sink | None = sink
         """``None`` once it has settled."""
-        self.timeout = timeout
-        self.retries = retries
-        self.retry_on = retry_on
-        self.priority = priority
-        self.attempts = 0
+        self.timeout: float | None = timeout
+        self.retries: int = retries
+        self.retry_on: tuple[type[BaseException], ...] = retry_on
+        self.priority: int = priority
+        self.attempts: int = 0
         """How often it was started and came to no end."""
-        self.solo_deaths = 0
+        self.solo_deaths: int = 0
         """How many workers died while they ran it alone."""
-        self.suspect = False
+        self.suspect: bool = False
         """A worker died while it ran this among others: next time it runs alone."""
         self.ending: Literal["cancel", "timeout"] | None = None
         """Why it is being stopped while it runs, if it is."""
-        self.seat = -1
+        self.seat: int = -1
         """The worker it was sent to; -1 while it is queued."""
-        self.slot = -1
-        self.estimate = 0.0
+        self.slot: int = -1
+        self.estimate: float = 0.0
 
     def __repr__(self) -> str:
         return f"{self.function.name}, task {self.number}"

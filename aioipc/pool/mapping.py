@@ -90,7 +90,7 @@ class MapState:
         return_exceptions: bool,
         new_task: Callable[..., MapTask],
     ) -> None:
-        self.closed = False
+        self.closed: bool = False
         self._loop = asyncio.get_running_loop()
         self._master = master
         self._functions = functions

@@ -47,13 +47,14 @@ class Master:
         self.counts: Counter[str] = Counter()
         self.crew: Crew  # set right after, since each needs the other
         self.error: WorkerBootError | None = None
-        self.scheduler = Scheduler()
-        self.accepting = True
+        self.scheduler: Scheduler = Scheduler()
+        self.accepting: bool = True
         self.maps: weakref.WeakSet[MapState] = weakref.WeakSet()
         self._loop = loop
         self._concurrency = concurrency
         self._grace = grace
         self._unsettled = 0
+        self._dropping = False
         self._dispatch_due = False
         self._first_ready: asyncio.Future[None] = loop.create_future()
         self._idle: asyncio.Future[None] | None = None
@@ -102,9 +103,13 @@ class Master:
             task.ending = "cancel"  # its timeout has begun to end it already
 
     def drop_queued(self) -> None:
-        """Cancel every task that no worker has."""
+        """Cancel every task that has not started, now or when a worker gives it back."""
+        self._dropping = True
         for task in self.scheduler.clear():
             self._settle_stopped(task)
+        for worker in self.crew.workers.values():
+            if len(worker.in_flight) > 1:
+                worker.nudge()
 
     async def wait_ready(self) -> None:
         """Wait for the first worker; raises WorkerBootError."""
@@ -280,7 +285,10 @@ class Master:
             self._settle_error(task, self.error)
             return
         task.seat = task.slot = -1
-        self.scheduler.push(task, first=True)
+        if self._dropping:
+            self._settle_stopped(task)
+        else:
+            self.scheduler.push(task, first=True)
 
     def _check_hearts(self) -> None:
         self._heart_timer = None

@@ -147,6 +147,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._ending: asyncio.Task[None] | None = None
+        self._final: PoolStatistics | None = None
 
     def __repr__(self) -> str:
         if self._master is None:
@@ -229,6 +230,8 @@ class Pool:
             raise cancelled
 
     def _ended(self, ending: asyncio.Task[None]) -> None:
+        if self._master is not None:
+            self._final = self._snapshot(self._master)
         self._master, self._closed = None, True
 
     # -- tasks ---------------------------------------------------------------------------------------
@@ -390,8 +393,14 @@ class Pool:
     # -- looking in ----------------------------------------------------------------------------------
 
     def statistics(self) -> PoolStatistics:
-        """Return what the pool is doing; raises PoolClosed before it is open and after it was closed."""
-        master = self._open_master(closing_too=True)
+        """Return what the pool is doing, or what it has done once it is closed; raises PoolClosed before it is open."""
+        if self._master is not None:
+            return self._snapshot(self._master)
+        if self._final is not None:
+            return self._final
+        raise PoolClosed("the pool is not open yet: use 'async with'")
+
+    def _snapshot(self, master: Master) -> PoolStatistics:
         now = time.monotonic()
         workers = tuple(
             WorkerStatistics(w.number, w.pid, w.state, len(w.in_flight), w.finished, now - w.started_at)
@@ -408,13 +417,12 @@ class Pool:
             **{name: master.counts[name] for name in names},
         )
 
-    def _open_master(self, *, closing_too: bool = False) -> Master:
+    def _open_master(self) -> Master:
         master = self._master
         if master is None:
             state = "closed" if self._closed else "not open yet: use 'async with'"
             raise PoolClosed(f"the pool is {state}")
-        if not closing_too and not master.accepting:
-            master.check_open()
+        master.check_open()
         return master
 
 

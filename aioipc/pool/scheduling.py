@@ -74,14 +74,14 @@ class Seat:
     __slots__ = ("concurrency", "id", "in_flight", "lane", "load", "open", "reserved", "stalled")
 
     def __init__(self, seat_id: int, concurrency: int) -> None:
-        self.id = seat_id
-        self.concurrency = concurrency
-        self.open = True
+        self.id: int = seat_id
+        self.concurrency: int = concurrency
+        self.open: bool = True
         """False while nothing new may be sent, as before a kill."""
-        self.in_flight = 0
-        self.load = 0.0
-        self.lane = SYNC
-        self.stalled = False
+        self.in_flight: int = 0
+        self.load: float = 0.0
+        self.lane: int = SYNC
+        self.stalled: bool = False
         """True while it has been silent too long to be given anything ahead."""
         self.reserved: int | None = None
         """The lane it was set aside for, once what it has now is done."""
@@ -111,7 +111,7 @@ class Scheduler:
     """All lanes and seats. Push tasks, `assign` them, and say what became of them."""
 
     def __init__(self) -> None:
-        self.lanes = (Lane(), Lane(), Lane())
+        self.lanes: tuple[Lane, Lane, Lane] = (Lane(), Lane(), Lane())
         self.seats: dict[int, Seat] = {}
 
     @property

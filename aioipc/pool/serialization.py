@@ -7,12 +7,15 @@ This file is loaded by workers too and imports nothing heavy at the top.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+Buffer = bytes | bytearray | memoryview
 
 PLAIN = frozenset({bytes, str, int, float, bool, type(None), bytearray})
 """Types whose pickles name no class, so that there is nothing to look for in them."""
 
-loads = pickle.loads
+loads: Callable[[Buffer], Any] = pickle.loads
 
 
 def dump(value: object) -> bytes:

@@ -48,28 +48,30 @@ class Worker:
 
     def __init__(self, inheritance: Inheritance, enter_loop: EnterLoop) -> None:
         self.enter_loop = enter_loop
-        self.data = socket.socket(fileno=inheritance.data)
+        self.data: socket.socket = socket.socket(fileno=inheritance.data)
         self.data.setblocking(False)
-        self.control = socket.socket(fileno=inheritance.control)
-        self.scoreboard = Scoreboard(inheritance.scoreboard)
+        self.control: socket.socket = socket.socket(fileno=inheritance.control)
+        self.scoreboard: Scoreboard = Scoreboard(inheritance.scoreboard)
         os.close(inheritance.scoreboard)
-        self.unsent = SendQueue(self.data)
+        self.unsent: SendQueue = SendQueue(self.data)
         self.settings: dict[str, Any] = {}
         self.pending: deque[TaskItem] = deque()
         self.outbox: deque[ResultItem] = deque()
-        self.unflushed_since = 0
+        self.unflushed_since: int = 0
         self.function_pickles: dict[int, bytes] = {}
         self.functions: dict[int, Callable[..., Any]] = {}
-        self.running = 0
+        self.running: int = 0
         """Number of the sync task whose function the main thread is in; 0 outside of one."""
         self.cancelled: set[int] = set()
         """Numbers of tasks the master has cancelled and that have not been broken into yet."""
-        self.interrupted = 0
+        self.interrupted: int = 0
         """Number of the task that was broken into last."""
-        self.spin = 0.0
-        self.stopping = False
-        self.draining = False
-        self.reading = threading.Lock()  # held while the data socket is read: control may have to help out
+        self.spin: float = 0.0
+        self.stopping: bool = False
+        self.draining: bool = False
+        self.reading: threading.Lock = (
+            threading.Lock()
+        )  # held while the data socket is read: control may have to help out
         self.wake_control: Callable[[], None] = lambda: None
         self.notify_loop: Callable[[], None] | None = None
         self._decoder = FrameDecoder()

@@ -103,9 +103,6 @@ class ControlThread(threading.Thread):
         self._told_drain = True
         failpoints.hit("draining")
         self._give_back(protocol.DRAINING)
-        self._worker.wake_main()
-        if self._worker.notify_loop is not None:
-            self._worker.notify_loop()
 
     def _give_back(self, kind: int) -> None:
         """Send the results that wait for company and name the tasks that have not been started."""
@@ -123,6 +120,8 @@ class ControlThread(threading.Thread):
             self._send(protocol.encode_results(results))
         self._send(protocol.encode_plain(kind, slots[::-1]))
         worker.wake_main()
+        if worker.notify_loop is not None:
+            worker.notify_loop()
 
     def _send(self, pieces: list[Buffer]) -> None:
         for piece in pieces:

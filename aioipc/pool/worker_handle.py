@@ -50,19 +50,19 @@ class WorkerHandle:
         self, loop: asyncio.AbstractEventLoop, number: int, owner: WorkerOwner, options: dict[str, Any]
     ) -> None:
         self.number = number
-        self.state = "STARTING"
+        self.state: str = "STARTING"
         self.in_flight: dict[int, Task] = {}
-        self.finished = 0
-        self.kill_reason = ""
+        self.finished: int = 0
+        self.kill_reason: str = ""
         self.endings = 0
         """How many of its tasks are being ended before their time."""
-        self.started_at = time.monotonic()
+        self.started_at: float = time.monotonic()
         self.boot_timer: asyncio.TimerHandle | None = None
-        self.was_ready = False
-        self.heard = 0
+        self.was_ready: bool = False
+        self.heard: int = 0
         """Frames received; tells whether it has been silent since."""
         self.nudge_timer: asyncio.TimerHandle | None = None
-        self.heart = Heart(options["heartbeat_timeout"])
+        self.heart: Heart = Heart(options["heartbeat_timeout"])
         self._loop = loop
         self._owner = owner
         self._known: set[int] = set()
@@ -70,7 +70,7 @@ class WorkerHandle:
         concurrency: int = options["concurrency"]
         self._serials = [0] * (concurrency + MAX_AHEAD)
         self._free = list(range(concurrency + MAX_AHEAD))[::-1]
-        self.child = Child(concurrency + MAX_AHEAD)
+        self.child: Child = Child(concurrency + MAX_AHEAD)
         self.child.owner = self
         self._zygote: Zygote | None = None
         self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)

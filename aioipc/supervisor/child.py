@@ -49,11 +49,13 @@ class Child:
         self.pidfd: int | None = None
         self.owner: ChildOwner | None = None
         with contextlib.ExitStack() as undo:
+            self.data: socket.socket
+            self.control: socket.socket
             self.data, self._their_data = _socket_pair(undo)
             self.control, self._their_control = _socket_pair(undo)
             self._their_scoreboard = Scoreboard.create(slots)
             undo.callback(os.close, self._their_scoreboard)
-            self.scoreboard = Scoreboard(self._their_scoreboard)
+            self.scoreboard: Scoreboard = Scoreboard(self._their_scoreboard)
             undo.callback(self.scoreboard.close)
             self._stderr: int | None = open_anonymous_file("stderr")
             undo.pop_all()

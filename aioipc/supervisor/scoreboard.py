@@ -26,10 +26,10 @@ class Scoreboard:
         size = os.fstat(fd).st_size
         self._map = mmap.mmap(fd, size)
         self._words = memoryview(self._map).cast("Q")
-        self.slots = (size // _WORD - _FIXED) // 2
-        self.started = self._words[_FIXED : _FIXED + self.slots]
+        self.slots: int = (size // _WORD - _FIXED) // 2
+        self.started: memoryview[int] = self._words[_FIXED : _FIXED + self.slots]
         """By slot: the number of the task that was started there last."""
-        self.started_at = self._words[_FIXED + self.slots :]
+        self.started_at: memoryview[int] = self._words[_FIXED + self.slots :]
         """By slot: when that was, in nanoseconds of the monotonic clock; only for tasks with a timeout."""
 
     @staticmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 from collections import deque
@@ -86,8 +87,6 @@ class Records:
 
 def make_pipe() -> Records:
     """A pipe that 512 records fill."""
-    import fcntl
-
     read_fd, write_fd = os.pipe()
     for fd in (read_fd, write_fd):
         os.set_blocking(fd, False)

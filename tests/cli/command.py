@@ -54,7 +54,7 @@ def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
 def running(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """Start it; pipes for what ``options`` do not say otherwise. Killed at the end where it still runs."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen([*COMMAND, *arguments], env=environment(), **{**pipes, **options})
+    process = subprocess.Popen([*COMMAND, *arguments], **{"env": environment(), **pipes, **options})
     try:
         yield process
     finally:

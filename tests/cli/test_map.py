@@ -12,8 +12,9 @@ import pytest
 
 from aioipc.cli.map_run import WINDOW_PER_WORKER
 from aioipc.cli.tasks_input import CHUNK, LOOK_AHEAD
+from tests.harness.processes import descendants, eventually
 
-from .command import DEADLINE, Gate, on_terminal, records, results, run, running, shell
+from .command import DEADLINE, Gate, environment, on_terminal, records, results, run, running, shell
 
 SHOUT = "jobs_for_map:shout"
 ECHO = "jobs_for_map:echo"
@@ -375,6 +376,13 @@ def test_a_second_signal_ends_it_at_once(gate: Gate) -> None:
         os.close(held)
         assert process.returncode == 143
         assert results(output.decode()) == {"quick": "quick"}
+
+
+def test_a_signal_while_workers_start_ends_it_at_once() -> None:
+    with running(ECHO, "--shutdown", "1000", env=environment(AIOIPC_FAILPOINTS="before-ready=stop")) as process:
+        eventually(lambda: [each for each in descendants(process.pid) if each.state == "T"], DEADLINE)
+        process.terminate()
+        assert process.wait(DEADLINE) == 143
 
 
 # -- terminals -----------------------------------------------------------------------------------------

@@ -337,3 +337,156 @@ def fail_at_first(path: str, number: int) -> None:
     while not marks(path):
         os.sched_yield()
     raise KeyError("first")
+
+
+# -- errors ----------------------------------------------------------------------------------------------
+
+
+class Unpicklable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError("I stay here")
+
+    def method(self) -> None:
+        raise AssertionError("never called")
+
+    def __call__(self) -> None:
+        raise AssertionError("never called")
+
+
+def make_unpicklable() -> Unpicklable:
+    return Unpicklable()
+
+
+def make_generator() -> Any:
+    return (i for i in range(3))
+
+
+async def async_make_generator() -> Any:
+    return make_generator()
+
+
+async def make_async_generator() -> Any:
+    yield 1
+
+
+class LoadsOnlyIn:
+    """Can be unpickled in one process only."""
+
+    def __init__(self, pid: int, error: type[BaseException] = ValueError) -> None:
+        self.pid = pid
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_only_in, (self.pid, self.error)
+
+
+def _load_only_in(pid: int, error: type[BaseException]) -> LoadsOnlyIn:
+    if os.getpid() != pid:
+        raise error(f"not in {os.getpid()}")
+    return LoadsOnlyIn(pid, error)
+
+
+def make_loadable_only_here(error: type[BaseException]) -> LoadsOnlyIn:
+    return LoadsOnlyIn(os.getpid(), error)
+
+
+class NeedsTwo(Exception):
+    """Takes two arguments and passes one on: it does not survive pickling."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+
+
+class NeedsTwoAndKnowsHow(NeedsTwo):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NeedsTwoAndKnowsHow, (self.code, "again")
+
+
+class BadReduce(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError("no pickling")
+
+
+class BadStr(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class BadRepr(Exception):
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class BadState(Exception):
+    def __setstate__(self, state: Any) -> None:
+        raise SystemExit("no loading")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BadState, (), {"x": 1}
+
+
+class BecomesAnother(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ValueError, self.args
+
+
+class BadElsewhere(Exception):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _raise_elsewhere, (os.getpid(), *self.args)
+
+
+def _raise_elsewhere(pid: int, *args: Any) -> BadElsewhere:
+    if os.getpid() != pid:
+        raise RuntimeError("not in this process")
+    return BadElsewhere(*args)
+
+
+class Carrier(Exception):
+    """Carries something that cannot be sent."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.luggage = make_generator()
+
+
+def raise_(kind: Callable[..., BaseException], *args: Any) -> None:
+    raise kind(*args)
+
+
+async def async_raise(kind: Callable[..., BaseException], *args: Any) -> None:
+    await asyncio.sleep(0)
+    raise kind(*args)
+
+
+def raise_this(error: BaseException) -> None:
+    raise error
+
+
+async def async_raise_this(error: BaseException) -> None:
+    raise error
+
+
+def raise_noted(text: str, note: str) -> None:
+    error = ValueError(text)
+    error.add_note(note)
+    raise error
+
+
+def outer(x: int) -> None:
+    inner(x)
+
+
+def inner(x: int) -> None:
+    raise ValueError(f"from inner: {1 // x}")  # this very line
+
+
+async def async_outer(x: int) -> None:
+    await async_inner(x)
+
+
+async def async_inner(x: int) -> None:
+    try:
+        inner(x)
+    except ZeroDivisionError as error:
+        raise LookupError("translated") from error
