@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import pickle
-from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
 from ..exceptions import SerializationError
@@ -34,7 +34,7 @@ class Function:
         self.pickled: bytes | None = pickled
         self.seconds: float | None = None
         """Moving average of how long a task runs; ``None`` until one has finished."""
-        self.watched: list[tuple[dict[str, Any], str, object]] = []
+        self.watched: list[tuple[Mapping[str, Any], str, object]] = []
 
     def observe(self, seconds: float) -> None:
         """Take another task's duration into the average; slow ones count at once, quick ones by and by."""
@@ -75,7 +75,7 @@ class FunctionTable:
 
     def lookup(self, function: Callable[..., Any]) -> Function:
         """Return the record of a callable, made at its first use; raises TypeError where it is none."""
-        if type(function) in (FunctionType, BuiltinFunctionType, type):
+        if type(function) in (FunctionType, type) or _is_plain_builtin(function):
             record = self._known.get(function)
             if record is not None and (not record.watched or record.is_current()):
                 return record
@@ -85,9 +85,9 @@ class FunctionTable:
         return self._inline(function)
 
     def _intern(self, function: Any) -> Function:
-        if len(self._known) >= _REMEMBER or getattr(function, "__closure__", None):
+        if self._next_id > _REMEMBER or getattr(function, "__closure__", None):
             return self._inline(function)
-        watched: list[tuple[dict[str, Any], str, object]] = []
+        watched: list[tuple[Mapping[str, Any], str, object]] = []
         try:
             pickled = pickle.dumps(function, 5)
             by_value = b"__main__" in pickled
@@ -112,12 +112,20 @@ class FunctionTable:
     def _inline(self, function: Callable[..., Any]) -> Function:
         inner = _unwrap(function)
         key: object = getattr(inner, "__code__", None) or type(inner)
+        if isinstance(inner, type) or hasattr(inner, "__wrapped__") or _is_plain_builtin(inner):
+            key = inner
+        elif type(inner) is BuiltinFunctionType:
+            key = (type(inner.__self__), inner.__name__)
         record = self._by_code.get(key)
         if record is None:
             if len(self._by_code) >= _REMEMBER:
                 self._by_code.clear()
             record = self._by_code[key] = Function(0, _name_of(inner), _is_async(function), None)
         return record
+
+
+def _is_plain_builtin(function: Any) -> bool:
+    return type(function) is BuiltinFunctionType and isinstance(function.__self__, ModuleType | type | None)
 
 
 def _unwrap(function: Callable[..., Any]) -> Any:
@@ -140,25 +148,50 @@ def _name_of(function: Any) -> str:
     return f"{module}.{name}" if module and module not in ("builtins", "__main__") else str(name)
 
 
-def _watch(function: Any, watched: list[tuple[dict[str, Any], str, object]], seen: set[int]) -> bool:
+def _watch(function: Any, watched: list[tuple[Mapping[str, Any], str, object]], seen: set[int]) -> bool:
     """List the globals a function of ``__main__`` uses, deeply; False where one can change without being rebound."""
-    if not isinstance(function, FunctionType) or function.__closure__ or id(function) in seen:
-        return id(function) in seen or isinstance(function, type)
+    if id(function) in seen:
+        return True
+    if isinstance(function, type):
+        return _watch_class(function, watched, seen)
+    if not isinstance(function, FunctionType) or function.__closure__ or function.__dict__:
+        return False
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if not all(isinstance(value, _IMMUTABLE) for value in defaults):
+        return False
     seen.add(id(function))
     names = function.__globals__
     for name in _names_in(function.__code__):
-        if name not in names:
-            continue
-        value = names[name]
+        value = names.get(name, _MISSING)
         watched.append((names, name, value))
-        if isinstance(value, _IMMUTABLE):
+        if value is _MISSING or isinstance(value, _IMMUTABLE):
             continue
-        module = getattr(value, "__module__", "__main__")
-        if isinstance(value, type | FunctionType) and module != "__main__":
+        if isinstance(value, type | FunctionType) and _importable(value):
             continue
         if not _watch(value, watched, seen):
             return False
     return True
+
+
+def _watch_class(cls: type, watched: list[tuple[Mapping[str, Any], str, object]], seen: set[int]) -> bool:
+    """The same for a class of ``__main__``: its plain attributes, its methods, its bases."""
+    seen.add(id(cls))
+    for name, value in vars(cls).items():
+        inner = getattr(value, "__func__", value)
+        written = isinstance(inner, FunctionType) and not inner.__closure__
+        if name.startswith("__") and name.endswith("__") and not written:
+            continue  # what makes it a class, or what a decorator has added
+        watched.append((vars(cls), name, value))
+        if not isinstance(inner, (*_IMMUTABLE, MemberDescriptorType)) and not _watch(inner, watched, seen):
+            return False
+    return all(_importable(base) or _watch_class(base, watched, seen) for base in cls.__bases__)
+
+
+def _importable(value: Any) -> bool:
+    try:
+        return b"__main__" not in pickle.dumps(value, 5)
+    except Exception:
+        return False
 
 
 def _names_in(code: CodeType) -> set[str]:

@@ -8,7 +8,9 @@ priority goes first, then the older task. A seat is given work ahead only for fu
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
+from operator import neg
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Lane:
         queue = self._queues.get(task.priority)
         if queue is None:
             queue = self._queues[task.priority] = deque()
-            self._order = sorted(self._queues, reverse=True)
+            insort(self._order, task.priority, key=neg)
         if first:
             queue.appendleft(task)
         else:
@@ -47,15 +49,13 @@ class Lane:
 
     def best(self) -> deque[Task] | None:
         """Return the queue whose head is next, ``None`` where no task is left."""
-        for priority in self._order:
-            queue = self._queues[priority]
+        while self._order:
+            queue = self._queues[self._order[0]]
             while queue:
                 if queue[0].sink is not None:
                     return queue
                 queue.popleft()
-        if len(self._order) > 1:
-            self._queues.clear()
-            self._order.clear()
+            del self._queues[self._order.pop(0)]
         return None
 
     def take(self, queue: deque[Task]) -> Task:
@@ -139,7 +139,7 @@ class Scheduler:
         """Take as many tasks as the seats should have now; returns them by seat, in order."""
         plan: dict[int, list[Task]] = {}
         for seat in self.seats.values():
-            if seat.reserved is not None and not self.lanes[seat.reserved]:
+            if seat.reserved is not None and not (seat.open and self.lanes[seat.reserved]):
                 seat.reserved = None
         for lane in self._lanes_by_age():
             self._assign_lane(lane, plan)
@@ -162,12 +162,16 @@ class Scheduler:
         if not seats:
             self._reserve(lane)
             return
-        seats.sort(key=lambda seat: (seat.load, seat.in_flight))
+        seats.sort(key=lambda seat: (seat.reserved != lane, seat.load, seat.in_flight))
         while seats and self.lanes[lane]:
             share = -(-len(self.lanes[lane]) // len(seats))
             seat = seats.pop(0)
             if given := self._give(seat, self.lanes[lane], lane, share):
                 plan.setdefault(seat.id, []).extend(given)
+        if not self.lanes[lane]:
+            for seat in self.seats.values():
+                if seat.reserved == lane:
+                    seat.reserved = None
 
     @staticmethod
     def _give(seat: Seat, queue: Lane, lane: int, share: int) -> list[Task]:
@@ -180,7 +184,7 @@ class Scheduler:
             room = min(share - len(given), seat.room(function.seconds))
             if room <= 0:
                 break
-            estimate = function.seconds or 0.0
+            estimate = HORIZON if function.seconds is None else function.seconds
             before = len(given)
             for _ in range(room):  # all of one function, as far as they go
                 task = queue.take(tasks)
@@ -201,7 +205,7 @@ class Scheduler:
             return
         free = [seat for seat in open_seats if seat.reserved is None]
         if free:
-            min(free, key=lambda seat: (seat.load, seat.in_flight)).reserved = lane
+            min(free, key=lambda seat: (seat.stalled, seat.load, seat.in_flight)).reserved = lane
 
 
 def lane_of(task: Task) -> int:

@@ -83,7 +83,7 @@ def _try_out(error: BaseException) -> bytes:
 
 def _text_of(error: BaseException) -> str:
     try:
-        return str(error)
+        return "".join((str(error),))
     except BaseException:
         return f"<{type(error).__qualname__} whose str() fails>"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .._sys import failpoints
 from ..wire import pool_protocol as protocol
@@ -156,7 +156,7 @@ class AsyncPhase:
                 coroutine = function(*arguments)
                 value = await coroutine
             else:
-                function = type(coroutine)
+                function = cast("Callable[..., Any]", coroutine)  # only its name is asked for
                 value = await coroutine
             if failpoints.armed:
                 failpoints.hit("mid-task")

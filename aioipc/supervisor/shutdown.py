@@ -77,7 +77,17 @@ def _listening(loop: asyncio.AbstractEventLoop, listener: _Listener) -> Iterator
         if outermost:
             for signum, handler in before.items():
                 loop.remove_signal_handler(signum)
-                signal.signal(signum, signal.SIG_DFL if handler is None else handler)
+                signal.signal(signum, _still_valid(signum, handler))
+
+
+def _still_valid(signum: signal.Signals, handler: Any) -> Any:
+    """Return what to give a signal back to; an `asyncio.Runner` past its end does not want SIGINT back."""
+    if handler is None:
+        return signal.SIG_DFL
+    of_runner = getattr(getattr(handler, "func", None), "__func__", None) is asyncio.Runner._on_sigint  # type: ignore[attr-defined]
+    if signum == signal.SIGINT and of_runner and handler.keywords["main_task"].done():
+        return signal.default_int_handler
+    return handler
 
 
 def _refuse_foreign_handlers(handlers: dict[signal.Signals, Any]) -> None:
