@@ -21,6 +21,8 @@ from .scheduling import MAX_AHEAD
 if TYPE_CHECKING:
     from ..supervisor.zygote import Zygote
 
+EXIT_TIME = 5.0
+"""Seconds that a drained worker gets to end."""
 CLOSING_TIME = 1.0
 """Seconds that a worker gets to end after it has closed its data socket."""
 FRAME_TASKS = 128
@@ -65,6 +67,7 @@ class WorkerHandle:
         self.heart: Heart = Heart(options["heartbeat_timeout"])
         self._loop = loop
         self._owner = owner
+        self._exit_expected = False
         self._known: set[int] = set()
         self._serial = 0
         concurrency: int = options["concurrency"]
@@ -209,6 +212,7 @@ class WorkerHandle:
         results = protocol.decode_results(frame)
         self.finished += len(results)
         self._owner.worker_answered(self, results)
+        self._expect_exit()
 
     def _on_ready(self, frame: Frame) -> None:
         self.state = "RUNNING"
@@ -220,6 +224,13 @@ class WorkerHandle:
         if frame.kind == protocol.DRAINING and self.state == "RUNNING":
             self.state = "DRAINING"
         self._owner.worker_gave_back(self, protocol.decode_plain(frame))
+        self._expect_exit()
+
+    def _expect_exit(self) -> None:
+        """See to it that a drained worker ends: what user code does at exit may hang."""
+        if self.state == "DRAINING" and not self.in_flight and not self._exit_expected:
+            self._exit_expected = True
+            self._loop.call_later(EXIT_TIME, self.kill, f"it had drained and did not exit within {EXIT_TIME:g} s")
 
     def _on_data_lost(self, reason: str) -> None:
         """The worker has closed its data socket: it is ending, or sent garbage and must."""
