@@ -120,10 +120,10 @@ class Crew:
         if problem is not None:
             self._fail(f"a module to preload cannot be imported:\n{problem}", stderr=problem)
 
-    def _zygote_lost(self, how: str) -> None:
+    def _zygote_lost(self, how: str, stderr: str) -> None:
         """Start another; a zygote that died before one of its workers was ready is one failed boot, not many."""
         if not self._zygote_proven:
-            self._boot_failed(ExitReport(None, f"lost its zygote, which {how}"), "")
+            self._boot_failed(ExitReport(None, f"lost its zygote, which {how}"), stderr)
         if self._stopping:
             return
         try:

@@ -67,6 +67,8 @@ class Worker:
         self.interrupted: int = 0
         """Number of the task that was broken into last."""
         self.spin: float = 0.0
+        self.orphaned: bool = False
+        """The master is gone: what runs is being ended, and nobody is to be told."""
         self.stopping: bool = False
         self.draining: bool = False
         self.reading: threading.Lock = (
@@ -74,6 +76,7 @@ class Worker:
         )  # held while the data socket is read: control may have to help out
         self.wake_control: Callable[[], None] = lambda: None
         self.notify_loop: Callable[[], None] | None = None
+        self._mask: set[signal.Signals | int] = set()
         self._decoder = FrameDecoder()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
@@ -89,7 +92,9 @@ class Worker:
         signal.signal(signal.SIGTERM, self._on_terminate)
         signal.signal(signal.SIGINT, self._on_interrupt)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=self._leave_to_child)
+        os.register_at_fork(
+            before=self._hold_signals, after_in_parent=self._let_signals_in, after_in_child=self._leave_to_child
+        )
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
@@ -113,6 +118,13 @@ class Worker:
         with contextlib.suppress(BlockingIOError):  # it will wake up anyway
             os.write(self._woken, b"!")
 
+    def _hold_signals(self) -> None:
+        """A signal for a process that a task is forking must not meet our handlers there."""
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+
+    def _let_signals_in(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
     def _leave_to_child(self) -> None:
         """Keep a process that a task forks from acting as the worker it is a copy of."""
         signal.set_wakeup_fd(-1)
@@ -120,6 +132,7 @@ class Worker:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self.data.close()
         self.control.close()
+        self._let_signals_in()
 
     # -- the main thread -----------------------------------------------------------------------------
 
@@ -217,6 +230,8 @@ class Worker:
         except BaseException as error:
             self.running = 0
             asked = isinstance(error, KeyboardInterrupt) and self.interrupted == number
+            if self.orphaned:
+                raise MasterGone from None
             result = self.failed(task, error, asked, begin)
         if result is None:
             self.go_async(task, value)

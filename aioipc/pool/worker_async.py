@@ -109,7 +109,10 @@ class AsyncPhase:
             if (task := self._tasks.get(number)) is not None:
                 worker.cancelled.discard(number)
                 task.cancel()
-        self._start_tasks()
+        if worker.orphaned:
+            self._end(MasterGone())
+        else:
+            self._start_tasks()
 
     def _start_tasks(self) -> None:
         """Start what may start; leave where nothing runs and what is next is not for the loop."""

@@ -130,7 +130,7 @@ class ControlThread(threading.Thread):
     def _end_as_orphan(self) -> None:
         """Stop what runs, politely, and end: the master is gone. (The zygote kills who does not.)"""
         worker = self._worker
-        worker.draining = True
+        worker.orphaned = worker.draining = True
         if worker.running and self._main is not None:
             worker.cancelled.add(worker.running)
             signal.pthread_kill(self._main, signal.SIGINT)

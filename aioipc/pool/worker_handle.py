@@ -120,8 +120,13 @@ class WorkerHandle:
         return (self._serial, slot, function.id, flags, task.payload)
 
     def release(self, slot: int) -> Task:
-        """Take back a slot whose task was answered or given back; returns the task."""
-        task = self.in_flight.pop(slot)
+        """Take back a slot whose task was answered or given back; returns the task.
+
+        Raises ProtocolError where no task is in that slot: then something else wrote to the worker's socket.
+        """
+        task = self.in_flight.pop(slot, None)
+        if task is None:
+            raise ProtocolError(f"there is no task in slot {slot!r}")
         self._free.append(slot)
         return task
 
@@ -223,7 +228,7 @@ class WorkerHandle:
     def _on_unstarted(self, frame: Frame) -> None:
         if frame.kind == protocol.DRAINING and self.state == "RUNNING":
             self.state = "DRAINING"
-        self._owner.worker_gave_back(self, protocol.decode_plain(frame))
+        self._owner.worker_gave_back(self, protocol.decode_slots(frame))
         self._expect_exit()
 
     def _expect_exit(self) -> None:

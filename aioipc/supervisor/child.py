@@ -83,10 +83,7 @@ class Child:
 
     def stderr_tail(self, limit: int = 8192) -> str:
         """Return the last ``limit`` bytes that the worker wrote to standard error before it was ready."""
-        if self._stderr is None:
-            return ""
-        size = os.fstat(self._stderr).st_size
-        return os.pread(self._stderr, limit, max(0, size - limit)).decode(errors="replace")
+        return "" if self._stderr is None else tail(self._stderr, limit)
 
     def state(self) -> str:
         """Return the letter /proc shows for the process, ``"?"`` where that is unknown."""
@@ -116,6 +113,12 @@ class Child:
         if self.scoreboard is not None:
             self.scoreboard.close()
         self.close = _nothing  # type: ignore[method-assign]
+
+
+def tail(fd: int, limit: int = 8192) -> str:
+    """Return the last ``limit`` bytes of a file as text."""
+    size = os.fstat(fd).st_size
+    return os.pread(fd, limit, max(0, size - limit)).decode(errors="replace")
 
 
 def _nothing() -> None:

@@ -7,6 +7,7 @@ that the master, which has threads and a loop, never forks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pickle
@@ -19,10 +20,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .._sys.anonymous_file import open_anonymous_file
 from ..exceptions import UnsupportedPlatform
 from ..kernel.processes import ExitWatch, kill_session
 from .boot import current_settings
-from .child import Child, ExitReport
+from .child import Child, ExitReport, tail
 
 _log = logging.getLogger("aioipc.zygote")
 _PACKET = 1 << 18
@@ -54,8 +56,8 @@ class Zygote:
     """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
 
     ``on_up(None)`` is called when it is ready, ``on_up(text)`` when a module to preload failed to import;
-    ``on_lost(how)`` when it died without being asked (the owners of its children have been told before), ``on_doom()``
-    when all workers are about to be killed because the program is told to end at once.
+    ``on_lost(how, stderr)`` when it died without being asked (the owners of its children have been told before);
+    ``on_doom()`` when all workers are about to be killed because the program is told to end at once.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Zygote:
         entry: str,
         preload: Sequence[str] = (),
         on_up: Callable[[str | None], None],
-        on_lost: Callable[[str], None],
+        on_lost: Callable[[str, str], None],
         on_doom: Callable[[], None],
     ) -> None:
         if not sys.platform.startswith("linux"):
@@ -78,16 +80,18 @@ class Zygote:
         self._next_token = 1
         self._unsent: deque[tuple[bytes, list[int], Callable[[], None] | None]] = deque()
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                self._sock.setblocking(False)
-                self._process = _start_process(theirs)
-            except BaseException:
-                self._sock.close()
-                raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._sock.close)
+            self._sock.setblocking(False)
+            self._stderr = open_anonymous_file("stderr")
+            undo.callback(os.close, self._stderr)
+            with theirs:
+                self._process = _start_process(theirs, self._stderr)
+            undo.pop_all()
         self._watch = ExitWatch(loop, self._process.pid, self._process_ended)
         self._ended = loop.create_future()
         self._closing = False
+        self._is_up = False
         loop.add_reader(self._sock.fileno(), self._readable)
         _live.add(self)
         self._request(("start", current_settings(), list(preload), entry, _fresh_command()))
@@ -186,6 +190,7 @@ class Zygote:
         getattr(self, "_heard_" + verb.replace("-", "_"))(*arguments, *fds)
 
     def _heard_up(self, pid: int) -> None:
+        self._is_up = True
         self._on_up(None)
 
     def _heard_preload_failed(self, text: str) -> None:
@@ -222,6 +227,8 @@ class Zygote:
         while self._sock.fileno() >= 0:  # what it reported before it died
             self._readable()
         status = self._process.wait()
+        stderr = tail(self._stderr)
+        os.close(self._stderr)
         _live.discard(self)
         for token, child in list(self._children.items()):
             if child.pid is not None:
@@ -233,7 +240,7 @@ class Zygote:
             self._ended.set_result(None)
         if not self._closing:
             _log.warning("zygote pid %d ended: %s", self.pid, _describe(status))
-            self._on_lost(_describe(status))
+            self._on_lost(_describe(status), "" if self._is_up else stderr)
 
 
 def _describe(code: int) -> str:
@@ -258,9 +265,22 @@ def _fresh_command() -> list[str]:
     return _interpreter("from aioipc.supervisor.boot import main_after_exec as main; main()")
 
 
-def _start_process(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[bytes]:
     fd = theirs.fileno()
-    command = _interpreter(f"from aioipc.supervisor.zygote_main import main; main({fd})")
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, pass_fds=[fd], start_new_session=True, env=dict(os.environ)
-    )
+    try:
+        stderr = os.dup(2)
+    except OSError:  # a daemon has closed it
+        stderr = -1
+    command = _interpreter(f"from aioipc.supervisor.zygote_main import main; main({fd}, {stderr})")
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=captured,
+            pass_fds=[fd] if stderr < 0 else [fd, stderr],
+            start_new_session=True,
+            env=dict(os.environ),
+        )
+    finally:
+        if stderr >= 0:
+            os.close(stderr)

@@ -42,8 +42,9 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal
 class ZygoteProcess:
     """The zygote's whole state: its master, its children by pid."""
 
-    def __init__(self, master: socket.socket) -> None:
+    def __init__(self, master: socket.socket, stderr: int) -> None:
         self._master = master
+        self._stderr = stderr
         self._tokens: dict[int, int] = {}  # pid -> token
         self._entry = ""
         self._command: list[str] = []
@@ -101,9 +102,16 @@ class ZygoteProcess:
         except BaseException:
             self._report("preload-failed", traceback.format_exc()[-8192:])
             return
+        self._release_stderr()
         self._settle_memory()
         self._warm = False
         self._report("up", os.getpid())
+
+    def _release_stderr(self) -> None:
+        """What preloaded modules wrote was held back, in case one of them ends this process."""
+        if self._stderr >= 0:
+            boot.release_stderr(self._stderr, os.dup(2))
+            self._stderr = -1
 
     @staticmethod
     def _settle_memory() -> None:
@@ -238,12 +246,15 @@ def _close(*fds: int) -> None:
             os.close(fd)
 
 
-def main(fd: int) -> None:
-    """Be a zygote on the SEQPACKET socket ``fd`` until the master is gone."""
+def main(fd: int, stderr: int) -> None:
+    """Be a zygote on the SEQPACKET socket ``fd`` until the master is gone.
+
+    ``stderr`` is the real standard error, or -1; what goes to descriptor 2 is captured until the zygote is up.
+    """
     libc.set_process_name("aioipc-zygote")
     libc.become_subreaper()
     libc.set_parent_death_signal(signal.SIGCONT)  # a stopped zygote wakes up to clean up after its master
     failpoints.load(os.environ)
     with socket.socket(fileno=fd) as master:
         master.set_inheritable(False)
-        ZygoteProcess(master).run()
+        ZygoteProcess(master, stderr).run()

@@ -89,6 +89,14 @@ def decode_results(frame: Frame) -> list[ResultItem]:
         raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: {error}") from error
 
 
+def decode_slots(frame: Frame) -> list[int]:
+    """Decode UNSTARTED or DRAINING; raises ProtocolError where the body is something else."""
+    slots = decode_plain(frame)
+    if type(slots) is not list or not all(type(slot) is int for slot in slots):
+        raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: a list of slots was expected")
+    return slots
+
+
 def decode_plain(frame: Frame) -> Any:
     """Decode the value of any frame; raises ProtocolError for a kind or body that is none of ours."""
     if frame.kind not in NAMES:

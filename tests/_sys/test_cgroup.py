@@ -187,7 +187,7 @@ def test_affinity_counts() -> None:
     assert run_script(source).check().stdout == "1\n"
 
 
-@pytest.mark.parametrize("name", ["aioipc-test", "aioipc-tést"])
+@pytest.mark.parametrize("name", ["aioipc-test", "aioipc-tést", "aioipc-\udcff"], ids=ascii)
 def test_a_real_group(name: str) -> None:
     source = """
         import os, sys

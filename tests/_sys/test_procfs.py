@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,10 +82,10 @@ def test_children_by_age_zombies_included() -> None:
 
 def test_session_members() -> None:
     """All that stay in the session, in whatever group, but not those who left for one of their own."""
-    source = f"""
-        import os, subprocess, sys
+    source = """
+        import subprocess, sys
         same = subprocess.Popen(["sleep", "1000"])
-        group = subprocess.Popen([{sys.executable!r}, "-c", "import os, time; os.setpgid(0, 0); time.sleep(1000)"])
+        group = subprocess.Popen(["sleep", "1000"], process_group=0)
         gone = subprocess.Popen(["sleep", "1000"], start_new_session=True)
         print(same.pid, group.pid, gone.pid, flush=True)
         sys.stdin.read()

@@ -158,7 +158,7 @@ def eat_memory(more: int) -> int:
     """Allocate without end under a limit of ``more`` bytes on top of what is in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     hoard = []
     while True:
         hoard.append(bytearray(1 << 20))
@@ -320,3 +320,7 @@ def surroundings() -> dict[str, Any]:
         "sid": os.getsid(0),
         "pgid": os.getpgrp(),
     }
+
+
+def stubborn_held(journal: str, gate: str, number: int) -> str:
+    return stubborn(journal, gate)

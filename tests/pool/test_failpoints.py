@@ -127,10 +127,9 @@ async def test_death_while_draining(
     async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, concurrency=1) as pool:
         for retries in (0, 1):
             point.hold()
-            before = len(journal.lines())
             job = pool.submit(function, journal.path, gate.path, 1, retries=retries)
             queued = pool.submit(noted, journal.path, 2)
-            await eventually_async(lambda: len(journal.lines()) > before)
+            await eventually_async(lambda retries=retries: journal.counts()[1] == 1 + retries)
             point.release()
             os.kill(await worker_of(pool), signal.SIGTERM)
             await eventually_async(lambda: point.was_hit)

@@ -166,7 +166,7 @@ async def test_neighbours_without_retries_of_a_task_that_will_not_end(journal: J
         stuck = pool.submit(tasks.stubborn_async, journal.path)
         await written(journal, 3)
         stuck.cancel()
-        with pytest.raises(aioipc.WorkerCrashed, match="was cancelled and did not end within 0.3 s"):
+        with pytest.raises(aioipc.WorkerCrashed, match=r"was cancelled and did not end within 0\.3 s"):
             await neighbour
         gate.open()
         assert await again == 2
@@ -328,12 +328,13 @@ async def test_forked_child_that_survives(new_session: bool) -> None:
     assert not is_running(child)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_forked_child_that_is_killed(number: signal.Signals) -> None:
+    """At once, when it may not have run a line of its own yet."""
     async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         (worker,) = await ready_pids(pool, 1)
-        code = await pool.run(tasks.fork_child_and_kill_it, number)
-        assert code in (-number, 1)  # SIGINT may end it by the exception
+        for _ in range(5):
+            assert await pool.run(tasks.fork_child_and_kill_it, number) == -number
         assert await pool.run(os.getpid) == worker
 
 
@@ -542,7 +543,7 @@ async def test_signals_the_zygote_ignores() -> None:
 
 async def test_drained_worker_with_a_child_that_does_not_end(journal: Journal) -> None:
     """Its place is taken by another although it waits, at its exit, for a process that a task has left behind."""
-    async with asyncio.timeout(30), aioipc.Pool(1, shutdown=1) as pool:
+    async with asyncio.timeout(10), aioipc.Pool(1, shutdown=1) as pool:
         (before,) = await ready_pids(pool, 1)
         child = await pool.run(leave_a_process)
         os.kill(before, signal.SIGTERM)
@@ -732,7 +733,7 @@ def test_master_that_blocks_every_signal() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         aioipc.run(main)
     """
-    assert run_script(source, timeout=10).check().stdout == "done\n"
+    assert run_script(source, timeout=5).check().stdout == "done\n"
 
 
 def test_master_that_ignores_signals() -> None:

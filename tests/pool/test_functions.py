@@ -159,7 +159,7 @@ def test_names() -> None:
     assert lookup(len).name == "len"
     assert lookup(local).name == f"{__name__}.test_names.<locals>.local"
     assert lookup(Fraction(1, 2).limit_denominator).name == "fractions.Fraction.limit_denominator"
-    assert lookup(functools.partial(functools.partial(os.path.join, "a"), "b")).name == "posixpath.join"
+    assert lookup(functools.partial(labelled(functools.partial(os.path.join, "a")), "b")).name == "posixpath.join"
 
 
 # -- what has state of its own goes with each task, as it is then ------------------------------------
@@ -318,6 +318,22 @@ def test_a_global_that_hides_a_builtin_later(program: Program, remote: Remote) -
     ("source", "change"),
     [
         ("X = 1\nclass Box:\n def get(self): return X\ndef task(): return Box().get()", "X = 2"),
+        ("X = 1\nclass Box:\n @property\n def x(self): return X\ndef task(): return Box().x", "X = 2"),
+        ("X = 1\nclass Box:\n @staticmethod\n def x(): return X\ndef task(): return Box.x()", "X = 2"),
+        ("X = 1\nclass Box:\n @classmethod\n def x(cls): return X\ndef task(): return Box.x()", "X = 2"),
+        (
+            "X = 1\nclass Box:\n def __init__(self):\n  super().__init__()\n  self.x = X\ndef task(): return Box().x",
+            "X = 2",
+        ),
+        (
+            "X = 1\nclass Box:\n def x(self): return X\nclass More(Box):\n def x(self): return super().x()\n"
+            "def task(): return More().x()",
+            "X = 2",
+        ),
+        (
+            "from functools import cache\nX = 1\n@cache\ndef help(): return X\ndef task(): return help()",
+            "X = 2; help.cache_clear()",
+        ),
         ("class Box:\n x = 1\ndef task(): return Box.x", "Box.x = 2"),
         ("class Box:\n x = 1\nclass More(Box): pass\ndef task(): return More.x", "Box.x = 2"),
         ("def task(): return task.x\ntask.x = 1", "task.x = 2"),
@@ -374,6 +390,90 @@ def test_what_is_known_of_its_duration_outlives_a_change(program: Program) -> No
     table.lookup(main.task).observe(0.25)
     main.X = 2000
     assert table.lookup(main.task).seconds == 0.25
+
+
+PROGRAMS = {
+    "a function with a cache": """
+        from functools import cache
+        @cache
+        def task(n):
+            return n if n < 2 else task(n - 1) + task(n - 2)
+    """,
+    "a function that uses one with a cache": """
+        from functools import lru_cache
+        @lru_cache(maxsize=5)
+        def fibonacci(n):
+            return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+        def task(n):
+            return fibonacci(n)
+    """,
+    "a method with a cache": """
+        from functools import cache
+        class Box:
+            @cache
+            def get(self, n):
+                return n * 11
+        def task(n):
+            return Box().get(n // 2)
+    """,
+    "a new type": """
+        from typing import NewType
+        Number = NewType("Number", int)
+        def task(n: Number) -> Number:
+            return Number(n * 5 + 5)
+    """,
+    "an enumeration": """
+        import enum
+        class Kind(enum.Enum):
+            TEN = 10
+        def task(n):
+            return Kind(n).value * 5 + 5
+    """,
+    "a data class": """
+        from dataclasses import dataclass, field
+        @dataclass(frozen=True, slots=True)
+        class Box:
+            n: int
+            more: list = field(default_factory=lambda: [5])
+        def task(n):
+            return Box(n).n * 5 + Box(n).more[0]
+    """,
+    "a generic class": """
+        from typing import Generic, TypeVar
+        T = TypeVar("T")
+        class Box(Generic[T]):
+            def get(self, n: T) -> T:
+                return n
+        def task(n):
+            return Box[int]().get(n) * 5 + 5
+    """,
+    "a context manager": """
+        import contextlib
+        @contextlib.contextmanager
+        def five():
+            yield 5
+        def task(n):
+            with five() as x:
+                return n * x + x
+    """,
+    "a decorated function": """
+        import functools
+        def plus_five(function):
+            @functools.wraps(function)
+            def decorated(n):
+                return function(n) + 5
+            return decorated
+        @plus_five
+        def task(n):
+            return n * 5
+    """,
+}
+
+
+@pytest.mark.parametrize("case", PROGRAMS)
+def test_what_programs_are_made_of(program: Program, remote: Remote, case: str) -> None:
+    main = program(PROGRAMS[case])
+    assert [remote.run(main.task, 10) for _ in range(2)] == [55, 55]
 
 
 # -- what cannot be sent -----------------------------------------------------------------------------
@@ -438,6 +538,12 @@ async def coroutine_function(x: int = 0) -> int:
     return x
 
 
+def labelled(partial: Any) -> Any:
+    """A partial with an attribute stays whole inside another one; others are merged."""
+    partial.label = "label"
+    return partial
+
+
 async def async_generator() -> Any:
     yield 1
 
@@ -465,7 +571,7 @@ class Sync:
     [
         (coroutine_function, True),
         (functools.partial(coroutine_function, 1), True),
-        (functools.partial(functools.partial(coroutine_function), 1), True),
+        (functools.partial(labelled(functools.partial(coroutine_function)), 1), True),
         (Async().method, True),
         (Async.static, True),
         (Async.of_class, True),

@@ -210,7 +210,7 @@ async def test_window_one_runs_one_at_a_time(pool: aioipc.Pool, gate: f.Gate) ->
 async def test_default_window_is_bounded(pool: aioipc.Pool, gate: f.Gate) -> None:
     """Twice what can run at once, for a function about which nothing is known."""
     source = Source()
-    async with pool.map(f.pass_gate, itertools.repeat(gate.path), source) as results:
+    async with pool.map(f.pass_gate, itertools.repeat(gate.path), source, ordered=False) as results:
         reading = asyncio.ensure_future(anext(results))
         await gate.wait_arrived(2)
         assert source.taken == 4

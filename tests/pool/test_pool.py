@@ -763,12 +763,16 @@ async def test_use_before_it_is_open() -> None:
 
 async def test_use_after_it_was_closed() -> None:
     async with aioipc.Pool(1) as pool:
-        pass
-    for use in (lambda: pool.submit(f.square, 1), lambda: pool.map(f.square, [1]), pool.statistics):
+        await pool.run(f.square, 1)
+    for use in (lambda: pool.submit(f.square, 1), lambda: pool.map(f.square, [1])):
         with pytest.raises(aioipc.PoolClosed, match="the pool is closed"):
             use()
+    with pytest.raises(aioipc.PoolClosed, match="the pool is closed"):
+        await pool.run(f.square, 1)
     with pytest.raises(aioipc.PoolClosed, match="opened once"):
         await pool.__aenter__()
+    statistics = pool.statistics()  # the last, as one may want to log them
+    assert (statistics.submitted, statistics.done, statistics.workers) == (1, 1, ())
 
 
 async def test_entering_twice() -> None:

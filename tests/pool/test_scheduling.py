@@ -363,6 +363,61 @@ def test_a_reservation_that_was_not_needed_ends() -> None:
     assert desk.queued == []
 
 
+def test_a_suspect_that_hangs_does_not_hold_up_the_others() -> None:
+    """A suspect waits for a seat that works, not behind one of its own kind."""
+    desk = Desk(seats=2)
+    hanging = desk.push(task(function("hangs"), suspect=True))
+    desk.assign()
+    quick = function("quick", seconds=1e-3)
+    for _ in range(10):
+        desk.push(task(quick))
+    desk.assign()
+    waiting = desk.push(task(function("waits"), suspect=True))
+    [busy] = [number for number in desk.held if number != hanging.seat]
+    for _ in range(50):
+        desk.release(desk.held[busy][0])
+        desk.push(task(quick))
+        desk.assign()
+        if waiting.seat == busy:
+            return
+    pytest.fail("it waits for the one that hangs")
+
+
+def test_one_seat_is_set_aside_and_no_more() -> None:
+    desk = Desk(seats=4)
+    slow = function("slow", seconds=1.0)
+    for _ in range(8):
+        desk.push(task(slow))
+    desk.assign()
+    desk.push(task(function("suspect"), suspect=True))
+    for _ in range(5):
+        desk.assign()
+    assert [seat.reserved for seat in desk.scheduler.seats.values()].count(ALONE) == 1
+
+
+def test_a_seat_is_set_aside_no_longer_than_somebody_wants_it() -> None:
+    desk = Desk(seats=1)
+    quick = function("quick", seconds=HORIZON / 2)
+    for _ in range(5):
+        desk.push(task(quick))
+    first, _ = desk.assign()[0]
+    cancelled = desk.push(task(function("async", is_async=True), priority=1))
+    desk.assign()
+    desk.release(first)
+    assert desk.assign() == {}, "it is set aside: nothing more of what it has"
+    desk.settle_queued(cancelled)
+    assert [len(tasks) for tasks in desk.assign().values()] == [1]
+
+
+def test_an_empty_seat_has_no_load_left_from_rounding() -> None:
+    desk = Desk(seats=1)
+    for seconds in (0.0001, 0.0002, 0.0007, 0.0011):
+        desk.push(task(function(str(seconds), seconds=seconds)))
+    for each in desk.assign()[0]:
+        desk.release(each)
+    assert desk.scheduler.seats[0].load == 0
+
+
 # -- how much a seat is given ------------------------------------------------------------------------
 
 

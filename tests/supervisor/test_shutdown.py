@@ -163,7 +163,7 @@ WITH_POOL = """
     import asyncio, os, sys, threading, aioipc
 
     def stubborn(number):
-        print("task", number, flush=True)
+        print(f"task {number}", flush=True)
         while True:
             try:
                 threading.Event().wait()
@@ -301,7 +301,7 @@ def test_a_cancellation_that_no_signal_asked_for() -> None:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_started_with_sigint_ignored(loop: str) -> None:
-    """As by ``nohup`` or a shell's ``&``: it hears SIGINT all the same, and gives back what it found."""
+    """As by the ``&`` of a shell script: it hears SIGINT all the same, and gives back what it found."""
     before = """
         import asyncio, signal, aioipc
         async def nothing():
@@ -541,9 +541,9 @@ def test_ctrl_c_once(tmp_path: Path) -> None:
     source = """
         import asyncio, time, aioipc
         def work(number):
-            print("task", number, flush=True)
+            print(f"task {number}", flush=True)
             time.sleep(0.3)
-            print("finished", number, flush=True)
+            print(f"finished {number}", flush=True)
         async def main():
             async with aioipc.Pool(2) as pool:
                 jobs = [pool.submit(work, number) for number in range(2)]
@@ -863,7 +863,7 @@ def test_a_program_that_does_not_finish(how: str) -> None:
     source = """
         import asyncio, threading, aioipc
         def stubborn(number):
-            print("task", number, flush=True)
+            print(f"task {number}", flush=True)
             while True:
                 try:
                     threading.Event().wait()
