@@ -154,7 +154,10 @@ def _watch(function: Any, watched: list[tuple[Mapping[str, Any], str, object]], 
         return True
     if isinstance(function, type):
         return _watch_class(function, watched, seen)
-    if not isinstance(function, FunctionType) or function.__closure__ or function.__dict__:
+    if isinstance(function, functools._lru_cache_wrapper):
+        seen.add(id(function))
+        return _watch(function.__wrapped__, watched, seen)
+    if not isinstance(function, FunctionType) or _state_of(function) or function.__dict__:
         return False
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     if not all(isinstance(value, _IMMUTABLE) for value in defaults):
@@ -166,7 +169,7 @@ def _watch(function: Any, watched: list[tuple[Mapping[str, Any], str, object]], 
         watched.append((names, name, value))
         if value is _MISSING or isinstance(value, _IMMUTABLE):
             continue
-        if isinstance(value, type | FunctionType) and _importable(value):
+        if isinstance(value, type | FunctionType | functools._lru_cache_wrapper) and _importable(value):
             continue
         if not _watch(value, watched, seen):
             return False
@@ -178,13 +181,18 @@ def _watch_class(cls: type, watched: list[tuple[Mapping[str, Any], str, object]]
     seen.add(id(cls))
     for name, value in vars(cls).items():
         inner = getattr(value, "__func__", value)
-        written = isinstance(inner, FunctionType) and not inner.__closure__
+        written = isinstance(inner, FunctionType) and not _state_of(inner)
         if name.startswith("__") and name.endswith("__") and not written:
             continue  # what makes it a class, or what a decorator has added
         watched.append((vars(cls), name, value))
         if not isinstance(inner, (*_IMMUTABLE, MemberDescriptorType)) and not _watch(inner, watched, seen):
             return False
     return all(_importable(base) or _watch_class(base, watched, seen) for base in cls.__bases__)
+
+
+def _state_of(function: FunctionType) -> bool:
+    """Tell whether it holds more in its closure than the class that ``super()`` asks for."""
+    return function.__code__.co_freevars not in ((), ("__class__",))
 
 
 def _importable(value: Any) -> bool:

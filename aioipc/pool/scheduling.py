@@ -22,6 +22,8 @@ HORIZON = 0.004
 MAX_AHEAD = 512
 """Tasks a seat may have in flight beyond its concurrency."""
 LEAST_ESTIMATE = 2e-6
+UNKNOWN_ESTIMATE = 1.0
+"""Seconds a task is taken for where its function has not run yet: nothing waits behind it, nor for its seat."""
 
 
 class Lane:
@@ -184,7 +186,7 @@ class Scheduler:
             room = min(share - len(given), seat.room(function.seconds))
             if room <= 0:
                 break
-            estimate = HORIZON if function.seconds is None else function.seconds
+            estimate = UNKNOWN_ESTIMATE if function.seconds is None else function.seconds
             before = len(given)
             for _ in range(room):  # all of one function, as far as they go
                 task = queue.take(tasks)

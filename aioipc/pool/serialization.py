@@ -6,9 +6,12 @@ This file is loaded by workers too and imports nothing heavy at the top.
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
+import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NewType
 
 Buffer = bytes | bytearray | memoryview
 
@@ -16,6 +19,7 @@ PLAIN = frozenset({bytes, str, int, float, bool, type(None), bytearray})
 """Types whose pickles name no class, so that there is nothing to look for in them."""
 
 loads: Callable[[Buffer], Any] = pickle.loads
+_Cached = functools._lru_cache_wrapper
 
 
 def dump(value: object) -> bytes:
@@ -39,10 +43,39 @@ def dump_arguments(arguments: tuple[object, ...]) -> bytes:
 
 def dump_by_value(value: object) -> bytes:
     """Return a pickle that carries functions and classes of ``__main__``, lambdas and closures inside."""
+    file = io.BytesIO()
+    _pickler_by_value()(file, 5).dump(value)
+    return file.getvalue()
+
+
+@functools.cache
+def _pickler_by_value() -> Any:
     import cloudpickle
 
-    data: bytes = cloudpickle.dumps(value, 5)
-    return data
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]
+        """Sends by value, too, what cloudpickle would only name: cached functions and new types of ``__main__``."""
+
+        def reducer_override(self, value: Any) -> Any:
+            if type(value) is _Cached and not _is_importable(value):
+                parameters = value.cache_parameters()
+                return _cached, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+            if type(value) is NewType and not _is_importable(value):
+                return NewType, (value.__name__, value.__supertype__)
+            return super().reducer_override(value)
+
+    return Pickler
+
+
+def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def _is_importable(value: Any) -> bool:
+    """Tell whether a worker finds this very object under its name."""
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value and value.__module__ != "__main__"
 
 
 class Failure(NamedTuple):

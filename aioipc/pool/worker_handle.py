@@ -232,10 +232,18 @@ class WorkerHandle:
         self._expect_exit()
 
     def _expect_exit(self) -> None:
-        """See to it that a drained worker ends: what user code does at exit may hang."""
-        if self.state == "DRAINING" and not self.in_flight and not self._exit_expected:
+        """See to it that a draining worker ends once it runs nothing: what user code does at exit may hang."""
+        if self.state == "DRAINING" and not self._exit_expected:
             self._exit_expected = True
-            self._loop.call_later(EXIT_TIME, self.kill, f"it had drained and did not exit within {EXIT_TIME:g} s")
+            self._loop.call_later(EXIT_TIME, self._check_exit)
+
+    def _check_exit(self) -> None:
+        if self.state == "EXITED":
+            return
+        if any(self.started(task) for task in self.in_flight.values()):
+            self._loop.call_later(EXIT_TIME, self._check_exit)
+        else:
+            self.kill("it had drained and did not exit")
 
     def _on_data_lost(self, reason: str) -> None:
         """The worker has closed its data socket: it is ending, or sent garbage and must."""

@@ -27,6 +27,7 @@ from .boot import current_settings
 from .child import Child, ExitReport, tail
 
 _log = logging.getLogger("aioipc.zygote")
+logging.getLogger("aioipc").addHandler(logging.NullHandler())  # what is said is the program's to show
 _PACKET = 1 << 18
 _REACTION = 3.0
 """Seconds after which a zygote that was told to kill a worker, or to end, and did not, is killed itself."""

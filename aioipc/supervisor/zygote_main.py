@@ -251,6 +251,7 @@ def main(fd: int, stderr: int) -> None:
 
     ``stderr`` is the real standard error, or -1; what goes to descriptor 2 is captured until the zygote is up.
     """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the master may block signals, which exec passes on
     libc.set_process_name("aioipc-zygote")
     libc.become_subreaper()
     libc.set_parent_death_signal(signal.SIGCONT)  # a stopped zygote wakes up to clean up after its master

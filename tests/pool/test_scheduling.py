@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -276,8 +276,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.desk.check()
 
 
-TestScheduler = SchedulerMachine.TestCase
-TestScheduler.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestScheduler = pytest.mark.timeout(400)(SchedulerMachine.TestCase)  # to make a failure small takes its time
+TestScheduler.settings = settings(
+    max_examples=80, stateful_step_count=40, deadline=None, phases=set(Phase) - {Phase.explain}
+)
 
 
 # -- nobody starves ----------------------------------------------------------------------------------
