@@ -52,7 +52,7 @@ def dump_by_value(value: object) -> bytes:
 def _pickler_by_value() -> Any:
     import cloudpickle
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc, no-any-unimported]
+    class Pickler(cloudpickle.Pickler):
         """Sends by value, too, what cloudpickle would only name: cached functions and new types of ``__main__``."""
 
         def reducer_override(self, value: Any) -> Any:
