@@ -52,7 +52,7 @@ def dump_by_value(value: object) -> bytes:
 def _pickler_by_value() -> Any:
     import cloudpickle
 
-    class Pickler(cloudpickle.Pickler):
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Sends by value, too, what cloudpickle would only name: cached functions and new types of ``__main__``."""
 
         def reducer_override(self, value: Any) -> Any:

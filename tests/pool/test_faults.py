@@ -570,6 +570,7 @@ async def test_finally_runs_when_a_task_is_ended(
 ) -> None:
     async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
         before = await ready_pids(pool, 1)
+        await pool.run(tasks.sleeping, 0)  # the import of the module would count too
         if kind == "sync":
             job: aioipc.Job[Any] = pool.submit(tasks.tidy, journal.path, gate.path, timeout=timeout)
         else:
@@ -594,6 +595,7 @@ async def test_stubborn_task_is_killed_after_grace(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.5) as pool:
         before = await ready_pids(pool, 1)
+        await pool.run(tasks.sleeping, 0)  # the import of the module would count too
         if kind == "sync":
             job: aioipc.Job[Any] = pool.submit(tasks.stubborn, journal.path, gate.path, timeout=timeout)
         else:

@@ -431,8 +431,9 @@ def test_pairs_of_signals(first: signal.Signals, second: signal.Signals, gap: fl
 
 
 BOOTS = """
+    import asyncio, aioipc, uvloop
+    aioipc.run, aioipc.Pool  # loads them
     print("started", flush=True)
-    import asyncio, aioipc
     async def main():
         async with aioipc.Pool(2):
             await asyncio.Event().wait()
@@ -451,7 +452,7 @@ def test_sigterm_before_the_handlers_exist(delay: float) -> None:
 
 @pytest.mark.parametrize("delay", [0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2])
 def test_sigint_before_the_handlers_exist(delay: float) -> None:
-    """From the first line of the program on; before that, Python itself may lose it."""
+    """From the end of the imports on; before that, Python itself may lose it, in a callback of its own."""
     with running_script(BOOTS) as script:
         script.wait_output("started")
         time.sleep(delay)
