@@ -82,23 +82,25 @@ class Coverage:
             pytest.fail(f"no test has hit the failpoints {', '.join(missing)}", pytrace=False)
 
 
-@pytest.fixture(scope="session")
-def failpoint_coverage(request: pytest.FixtureRequest) -> Iterator[Coverage]:
-    """Judge, at the end of the session, whether all points were hit; not where only some tests were to run."""
-    coverage = Coverage()
-    yield coverage
+COVERAGE = Coverage()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def every_failpoint_is_hit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Judge it at the end of the session, for the file that imports this; not where only some tests were to run."""
+    yield
     if not request.session.testsfailed and _everything_runs(request.config):
-        coverage.check()
+        COVERAGE.check()
 
 
 @pytest.fixture
-def failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failpoint_coverage: Coverage) -> Iterator[Failpoints]:
+def failpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Failpoints]:
     """Arm failpoints; those that were hit are counted."""
     directory = tmp_path / "failpoints"
     directory.mkdir()
     used = Failpoints(directory, monkeypatch)
     yield used
-    failpoint_coverage.hit.update(point.name for point in used.points if point.was_hit)
+    COVERAGE.hit.update(point.name for point in used.points if point.was_hit)
 
 
 def _everything_runs(config: pytest.Config) -> bool:

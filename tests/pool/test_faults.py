@@ -6,24 +6,27 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import aioipc
+from aioipc.pool import worker_handle
 from aioipc.wire.framing import encode_frame
 from aioipc.wire.pool_protocol import OK, RESULTS, encode_plain, encode_results
 
-from ..harness.failpoints import Failpoints, failpoint_coverage, failpoints
-from ..harness.processes import eventually_async, is_running, process
-from ..harness.scripts import run_script
+from ..harness.failpoints import Failpoints, failpoints
+from ..harness.processes import descendants, eventually, eventually_async, is_running, process
+from ..harness.scripts import run_script, running_script
 from . import fault_functions as tasks
 from .fault_functions import Gate, Journal
 
-__all__ = ["failpoint_coverage", "failpoints"]
+__all__ = ["failpoints"]
 
 
 @pytest.fixture
@@ -218,7 +221,9 @@ def test_stopped_zygote() -> None:
     """A zygote that is stopped reports no death and carries out no kill: the pool gets rid of it."""
     source = """
         import asyncio, os, signal, aioipc
+        from aioipc.supervisor import zygote
         from tests.pool import fault_functions as tasks
+        zygote._REACTION = 1.0
 
         async def main():
             async with aioipc.Pool(2) as pool:
@@ -260,7 +265,7 @@ async def test_garbage_on_the_data_socket(what: str, journal: Journal, gate: Gat
         assert await settled(*jobs) == list(range(40))
 
 
-@pytest.mark.parametrize("what", GARBAGE)
+@pytest.mark.parametrize("what", ["text", "no pickle", "result of no task"])
 async def test_garbage_on_the_control_socket(what: str, journal: Journal, gate: Gate) -> None:
     """Work goes on, or its worker is given up; in either case what is asked of the pool afterwards is done."""
     async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1, grace=0.3) as pool:
@@ -368,9 +373,10 @@ async def boot_error(**options: Any) -> aioipc.WorkerBootError:
     return caught.value
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize("start_method", ["zygote", "spawn"])
-@pytest.mark.parametrize("action", ["exit", "raise", "kill"])
+@pytest.mark.parametrize(
+    ("action", "start_method", "workers"),
+    [("exit", "zygote", 1), ("raise", "zygote", 4), ("kill", "zygote", 4), ("raise", "spawn", 1), ("exit", "spawn", 4)],
+)
 async def test_workers_that_die_before_ready(
     action: str, start_method: Any, workers: int, failpoints: Failpoints
 ) -> None:
@@ -449,6 +455,34 @@ async def test_hangs(tmp_path: Path) -> None:
         assert await long == 1
         assert slow.counts() == {1: 1}
         assert pool.statistics().crashes == 3
+
+
+def test_master_that_was_stopped(tmp_path: Path) -> None:
+    """Ctrl-Z and fg, or a frozen container: for longer than heartbeat_timeout. Nobody is killed over it."""
+    source = """
+        import asyncio, sys, aioipc
+        from tests.pool import fault_functions as tasks
+
+        async def main():
+            async with aioipc.Pool(2, heartbeat_timeout=4) as pool:
+                jobs = [pool.submit(tasks.held, *sys.argv[1:], 1)]
+                jobs += [pool.submit(tasks.held_async, *sys.argv[1:], i) for i in (2, 3)]
+                assert await asyncio.gather(*jobs) == [1, 2, 3]
+                print(pool.statistics().restarts)
+        aioipc.run(main)
+    """
+    gate, journals = Gate(tmp_path / "gate"), [Journal(tmp_path / name) for name in ("alone", "together")]
+    with ExitStack() as stack:
+        alone, together = (stack.enter_context(running_script(source, j.path, gate.path)) for j in journals)
+        eventually(lambda: all(len(journal.lines()) == 3 for journal in journals), 10)
+        stopped = [alone.pid, together.pid, *(each.pid for each in descendants(together.pid))]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in stopped:
+                os.kill(pid, number)
+            time.sleep(5.5 if number == signal.SIGSTOP else 2.5)  # the fault itself, then time to judge it wrongly
+        gate.open()
+        for script in (alone, together):
+            assert script.wait().check().stdout == "0\n"
 
 
 # -- signals to workers ----------------------------------------------------------------------------------------
@@ -541,8 +575,9 @@ async def test_signals_the_zygote_ignores() -> None:
         assert pool.statistics().zygote_pid == zygote
 
 
-async def test_drained_worker_with_a_child_that_does_not_end(journal: Journal) -> None:
+async def test_drained_worker_with_a_child_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its place is taken by another although it waits, at its exit, for a process that a task has left behind."""
+    monkeypatch.setattr(worker_handle, "EXIT_TIME", 0.5)
     async with asyncio.timeout(10), aioipc.Pool(1, shutdown=1) as pool:
         (before,) = await ready_pids(pool, 1)
         child = await pool.run(leave_a_process)
