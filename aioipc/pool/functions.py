@@ -15,7 +15,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorT
 from typing import Any
 
 from ..exceptions import SerializationError
-from .serialization import dump_arguments, dump_by_value
+from .serialization import dump, dump_arguments, dump_by_value
 
 _REMEMBER = 4096
 _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
@@ -69,7 +69,7 @@ class FunctionTable:
         try:
             if record.id:
                 return record, dump_arguments(arguments)
-            return record, dump_by_value((function, arguments))
+            return record, dump((function, arguments))
         except Exception as error:
             raise _explain(function, record, arguments, error) from error
 
