@@ -1,4 +1,4 @@
-"""What the pool's tests run in workers, and the gate at which such tasks wait."""
+"""What the pool's tests run in workers, the gate at which such tasks wait, and pools that always close."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import aioipc
 
 # -- plain tasks -----------------------------------------------------------------------------------------
 
@@ -176,6 +180,20 @@ def finish_in_spite_of_interrupts(path: str) -> str:
     except KeyboardInterrupt:
         return "finished"
     return "not interrupted"
+
+
+# -- pools -----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_pool(workers: int, **options: Any) -> AsyncIterator[aioipc.Pool]:
+    """For fixtures: leave it normally, but not for ever, where a test that failed has left tasks that do not end."""
+    import aioipc
+
+    async with aioipc.Pool(workers, **{"shutdown": 1, **options}) as pool:
+        yield pool
+        async with asyncio.timeout(15):
+            await pool.aclose()
 
 
 # -- tasks that wait to be let through -------------------------------------------------------------------

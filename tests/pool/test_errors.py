@@ -25,7 +25,7 @@ from . import sample_functions as f
 @pytest_asyncio.fixture
 async def pool() -> AsyncIterator[aioipc.Pool]:
     """One worker, which has to survive whatever the test does to it."""
-    async with aioipc.Pool(1, preload=[f.__name__, "uvloop"]) as pool:
+    async with f.open_pool(1, preload=[f.__name__, "uvloop"]) as pool:
         yield pool
         assert await pool.run(f.square, 3) == 9
         statistics = pool.statistics()

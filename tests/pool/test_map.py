@@ -20,7 +20,7 @@ from . import sample_functions as f
 
 @pytest_asyncio.fixture
 async def pool() -> AsyncIterator[aioipc.Pool]:
-    async with aioipc.Pool(2, grace=0.2) as pool:
+    async with f.open_pool(2, grace=0.2) as pool:
         yield pool
 
 

@@ -33,7 +33,7 @@ MEGABYTE = 1 << 20
 @pytest_asyncio.fixture
 async def pool() -> AsyncIterator[aioipc.Pool]:
     """Two workers; pytest-asyncio sets it up and tears it down in different tasks."""
-    async with aioipc.Pool(2) as pool:
+    async with f.open_pool(2) as pool:
         yield pool
 
 
@@ -41,7 +41,7 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
 async def single() -> AsyncIterator[aioipc.Pool]:
     """One worker: what is submitted later has to wait. No task's time is spent on imports."""
     preload = [f.__name__, "uvloop"]
-    async with aioipc.Pool(1, grace=0.2, shutdown=5, preload=preload) as pool:
+    async with f.open_pool(1, grace=0.2, preload=preload) as pool:
         yield pool
 
 
