@@ -266,6 +266,15 @@ def _fresh_command() -> list[str]:
     return _interpreter("from aioipc.supervisor.boot import main_after_exec as main; main()")
 
 
+def _existing_directory() -> str | None:
+    """Return where to start: where we are, unless that was removed; some interpreters cannot start there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "/"
+    return None
+
+
 def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[bytes]:
     fd = theirs.fileno()
     try:
@@ -281,6 +290,7 @@ def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[byt
             pass_fds=[fd] if stderr < 0 else [fd, stderr],
             start_new_session=True,
             env=dict(os.environ),
+            cwd=_existing_directory(),
         )
     finally:
         if stderr >= 0:

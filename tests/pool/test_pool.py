@@ -261,6 +261,34 @@ def test_functions_and_classes_of_a_script() -> None:
     assert run_script(source).check().stdout == "good\n"
 
 
+def test_a_global_of_a_script_that_changes() -> None:
+    """A function of `__main__` goes with the globals it uses, as they are at each submit; also those of its helpers."""
+    source = """
+        import aioipc
+        number, numbers = 1, [1]
+        def helper():
+            return number
+        def use():
+            return number, helper(), list(numbers)
+        async def main():
+            global number, helper
+            async with aioipc.Pool(1) as pool:
+                assert await pool.run(use) == (1, 1, [1])
+                number = 2
+                numbers.append(2)
+                assert await pool.run(use) == (2, 2, [1, 2])
+                helper = lambda: "another"
+                assert await pool.run(use) == (2, "another", [1, 2])
+                assert await pool.run(only_number) == 2
+                number = 3
+                assert await pool.run(only_number) == 3
+        def only_number():
+            return number
+        aioipc.run(main)
+    """
+    run_script(source).check()
+
+
 def test_a_script_from_standard_input() -> None:
     code = "import aioipc\nasync def main():\n async with aioipc.Pool(1) as p: print(await p.run(lambda x: x + 1, 1))\n"
     source = "import runpy, sys, io; exec(compile(sys.stdin.read() + 'aioipc.run(main)', '<stdin>', 'exec'))"

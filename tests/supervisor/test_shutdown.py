@@ -237,13 +237,18 @@ def test_as_pid_1(as_pid_1: list[str], loop: str, signum: signal.Signals) -> Non
                 assert await pool.run(os.getppid) != 0
                 print("ready", os.getpid(), flush=True)
                 await asyncio.Event().wait()
-        aioipc.run(main)
+        try:
+            aioipc.run(main)
+        finally:
+            print("as any other program that exits")
     """
     with running_script(on(loop, source), launcher=as_pid_1) as script:
         script.wait_output("ready 1\n")
         [init] = children(script.pid)
         os.kill(init.pid, signum)
-        assert script.wait().returncode == 128 + signum
+        done = script.wait()
+    assert done.returncode == 128 + signum
+    assert done.stdout == "ready 1\nas any other program that exits\n"
 
 
 @LOOPS
