@@ -39,8 +39,8 @@ _LOOP_HANDLER_HOMES = ("asyncio.unix_events", "uvloop.loop")
 
 
 class _Listener(Protocol):
-    def heard(self, signum: signal.Signals) -> None:
-        """A signal has come."""
+    def heard(self, signum: signal.Signals) -> bool:
+        """A signal has come; False where this listener has done all it can."""
 
 
 _listeners: list[_Listener] = []
@@ -100,8 +100,9 @@ def _refuse_foreign_handlers(handlers: dict[signal.Signals, Any]) -> None:
 
 
 def _hear(signum: signal.Signals) -> None:
-    if _listeners:
-        _listeners[-1].heard(signum)
+    """Tell the innermost listener, the next one outward where that one is at its end, else let the signal act."""
+    if not any(listener.heard(signum) for listener in reversed(_listeners)):
+        _end_process(signum, clean=False)
 
 
 def _need_main_thread(what: str) -> None:
@@ -144,14 +145,17 @@ class GracefulShutdown:
             self._timer = loop.call_later(self.timeout, self._expire, f"the deadline of {self.timeout:g} s passed")
             self._asked.set()
 
-    def heard(self, signum: signal.Signals) -> None:
-        """Take a signal: the first asks, the second ends everything at once."""
+    def heard(self, signum: signal.Signals) -> bool:
+        """Take a signal: the first asks, the second ends everything at once; False for any further one."""
+        if self._expired:
+            return False
         if self._asked.is_set():
             kill_every_child()
             self._expire(f"a second signal, {signum.name}, asked for an end at once")
         else:
             self.signum = signum
             self.request()
+        return True
 
     def _expire(self, why: str) -> None:
         if not self._expired and self._task is not None:
@@ -211,7 +215,7 @@ class _Main:
         self._task = task
         self._timers: list[asyncio.TimerHandle] = []
 
-    def heard(self, signum: signal.Signals) -> None:
+    def heard(self, signum: signal.Signals) -> bool:
         """Take a signal."""
         if self.signum is None:
             self.signum = signum
@@ -221,6 +225,7 @@ class _Main:
             self._task.cancel()
         else:
             self._end_now()
+        return True
 
     def _end_now(self) -> None:
         """Kill the children; what then still does not end is ended by the signal itself."""

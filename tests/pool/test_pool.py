@@ -132,6 +132,7 @@ async def test_run(pool: aioipc.Pool) -> None:
 
 
 async def test_it_runs_elsewhere(pool: aioipc.Pool) -> None:
+    await wait_all_ready(pool, 2)
     workers = {worker.pid for worker in pool.statistics().workers}
     assert await pool.run(f.worker_pid) in workers
     assert await pool.run(f.async_worker_pid) in workers
@@ -964,9 +965,10 @@ async def test_leaving_normally_inside_a_cancelled_scope(log: str) -> None:
 
 async def test_an_anyio_timeout_ends_leaving(log: str) -> None:
     """The pool waits for its tasks only as long as the scope it is left in allows."""
-    with anyio.move_on_after(0.3) as scope:
+    with anyio.CancelScope() as scope:
         async with aioipc.Pool(1, shutdown=0) as pool:
             job = pool.submit(f.wait_until_interrupted, log)
+            scope.deadline = anyio.current_time() + 0.2
             asyncio.get_running_loop().call_later(5, job.cancel)  # so that the test fails and does not hang
     assert scope.cancelled_caught
     assert job.cancelled()
@@ -975,9 +977,10 @@ async def test_an_anyio_timeout_ends_leaving(log: str) -> None:
 
 async def test_an_asyncio_timeout_ends_leaving(log: str) -> None:
     with pytest.raises(TimeoutError):  # noqa: PT012 - leaving is what raises
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(None) as limit:
             async with aioipc.Pool(1, shutdown=0) as pool:
                 job = pool.submit(f.wait_until_interrupted, log)
+                limit.reschedule(asyncio.get_running_loop().time() + 0.2)
                 asyncio.get_running_loop().call_later(5, job.cancel)
     assert job.cancelled()
     assert not descendants(os.getpid())

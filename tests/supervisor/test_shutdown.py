@@ -947,3 +947,23 @@ def test_signals_do_not_wake_a_deadline_that_is_over() -> None:
 
     assert aioipc.run(main) == math.inf
     assert shutdown_deadline() == math.inf
+
+
+def test_a_body_that_will_not_end_is_not_for_ever() -> None:
+    """Further signals go outward: to `run`, or, where nothing listens there, to the process itself."""
+    source = """
+        import asyncio, os, signal, sys
+        import aioipc
+
+        async def deaf():
+            async with aioipc.graceful_shutdown():
+                while True:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    try:
+                        await asyncio.sleep(0.05)
+                    except asyncio.CancelledError:
+                        pass
+        (asyncio.run if sys.argv[1] == "asyncio" else lambda main: aioipc.run(main))(deaf())
+    """
+    for how in ("asyncio", "aioipc"):
+        assert run_script(source, how, timeout=20).returncode == -signal.SIGTERM
