@@ -109,7 +109,12 @@ def failing(number: int) -> NoReturn:
 
 def large(journal: str, number: int) -> bytes:
     note(journal, number)
-    return number.to_bytes(4, "little") * 250_000
+    return number.to_bytes(4, "little") * 150_000
+
+
+def held_large(journal: str, gate: str, number: int) -> bytes:
+    held(journal, gate, number)
+    return number.to_bytes(4, "little") * 150_000
 
 
 # -- tasks that do harm ----------------------------------------------------------------------------------------
@@ -134,8 +139,17 @@ def die_at_first(how: str, journal: str, number: int) -> int:
     return number
 
 
-async def die_async(how: str) -> NoReturn:
+async def die_async(how: str, journal: str, number: int) -> NoReturn:
+    note(journal, number)
     die(how)
+
+
+def die_at_number(journal: str, number: int, fatal: int) -> int:
+    """Quick and harmless for all numbers but one."""
+    note(journal, number)
+    if number == fatal:
+        die("SIGKILL")
+    return number
 
 
 def stop_here(journal: str) -> None:
