@@ -60,6 +60,7 @@ class Master:
         self._idle: asyncio.Future[None] | None = None
         self._deadlines: Deadlines[tuple[WorkerHandle, Task, int]] = Deadlines()
         self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_at = 0.0
         self._heart_timer: asyncio.TimerHandle | None = None
         self._heart_period = 0.0
         self._oom_kills = cgroup.oom_kills()
@@ -304,10 +305,14 @@ class Master:
 
     def _watch(self, worker: WorkerHandle, task: Task, serial: int, when: float) -> None:
         self._deadlines.add(when, (worker, task, serial))
-        if self._deadline_timer is None or when < self._deadline_timer.when():
+        if self._deadline_timer is None or when < self._deadline_at:
             if self._deadline_timer is not None:
                 self._deadline_timer.cancel()
-            self._deadline_timer = self._loop.call_at(when, self._check_deadlines)
+            self._look_at_deadlines(when)
+
+    def _look_at_deadlines(self, when: float) -> None:
+        self._deadline_at = when  # uvloop's handle cannot tell
+        self._deadline_timer = self._loop.call_at(when, self._check_deadlines)
 
     def _check_deadlines(self) -> None:
         """End the tasks that have run too long; one that started later than it was sent has time left."""
@@ -324,7 +329,7 @@ class Master:
             else:
                 self._deadlines.add(max(until, now + 1e-3), (worker, task, serial))
         if (when := self._deadlines.next()) is not None:
-            self._deadline_timer = self._loop.call_at(when, self._check_deadlines)
+            self._look_at_deadlines(when)
 
     def _end(self, task: Task) -> None:
         """First step of the ladder: ask. Nothing new is sent to the worker until the task has ended."""

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import CoroutineType, FrameType
+from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
 from .._sys import failpoints, libc
@@ -62,6 +62,8 @@ class Worker:
         self.functions: dict[int, Callable[..., Any]] = {}
         self.running: int = 0
         """Number of the sync task whose function the main thread is in; 0 outside of one."""
+        self.interruptible: bool = False
+        """Whether it is in the function itself: what comes before, imports above all, must not be torn apart."""
         self.cancelled: set[int] = set()
         """Numbers of tasks the master has cancelled and that have not been broken into yet."""
         self.interrupted: int = 0
@@ -104,7 +106,7 @@ class Worker:
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Break into the sync task that is to be cancelled; any other SIGINT is not meant for a worker."""
-        if self.running and self.running in self.cancelled:
+        if self.interruptible and self.running in self.cancelled:
             self.break_in(self.running)
 
     def break_in(self, number: int) -> None:
@@ -217,21 +219,26 @@ class Worker:
         begin = time.perf_counter_ns()
         try:
             self.running = number
+            function, arguments = self.unpack(function_id, payload)
+            self.interruptible = True
             if self.cancelled and number in self.cancelled:
                 self.break_in(number)
-            function, arguments = self.unpack(function_id, payload)
             value = function(*arguments)
             if failpoints.armed and type(value) is not CoroutineType:
                 failpoints.hit("mid-task")
+            self.interruptible = False
             self.running = 0
             result: ResultItem | None = None
             if type(value) is not CoroutineType:
                 result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, self.dump(value, function))
         except BaseException as error:
+            self.interruptible = False
             self.running = 0
             asked = isinstance(error, KeyboardInterrupt) and self.interrupted == number
             if self.orphaned:
                 raise MasterGone from None
+            if asked and _in_an_import(error.__traceback__):
+                self._on_terminate(signal.SIGTERM, None)  # half-imported packages fail for ever: go, and be replaced
             result = self.failed(task, error, asked, begin)
         if result is None:
             self.go_async(task, value)
@@ -325,3 +332,12 @@ class Worker:
             return self.unsent.write()
         except ConnectionError as error:
             raise MasterGone from error
+
+
+def _in_an_import(trace: TracebackType | None) -> bool:
+    """Tell whether the traceback leads through the body of a module."""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "<module>":
+            return True
+        trace = trace.tb_next
+    return False
