@@ -63,6 +63,7 @@ class AsyncPhase:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._begun: set[int] = set()  # a task cancelled before its first step would end without a word
         self._concurrency: int = worker.settings["concurrency"]
         self._beat_every = max(_LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
         self._flush_due = False
@@ -106,7 +107,7 @@ class AsyncPhase:
         """Look at what the control thread has changed: cancelled tasks, or that it is time to drain."""
         worker = self._worker
         for number in list(worker.cancelled):
-            if (task := self._tasks.get(number)) is not None:
+            if (task := self._tasks.get(number)) is not None and number in self._begun:
                 worker.cancelled.discard(number)
                 task.cancel()
         if worker.orphaned:
@@ -148,10 +149,13 @@ class AsyncPhase:
         begin = time.perf_counter_ns()
         result: ResultItem
         try:
+            if worker.cancelled and number in worker.cancelled:
+                worker.cancelled.discard(number)
+                if coroutine is not None:
+                    coroutine.close()
+                raise asyncio.CancelledError
+            self._begun.add(number)
             if coroutine is None:
-                if worker.cancelled and number in worker.cancelled:
-                    worker.cancelled.discard(number)
-                    raise asyncio.CancelledError
                 if flags & TIMED:
                     worker.scoreboard.started_at[slot] = time.monotonic_ns()
                 worker.scoreboard.started[slot] = number
@@ -169,6 +173,7 @@ class AsyncPhase:
         except BaseException as error:
             result = worker.failed(item, error, False, begin)
         del self._tasks[number]
+        self._begun.discard(number)
         self._finish(result)
 
     def _finish(self, result: protocol.ResultItem) -> None:

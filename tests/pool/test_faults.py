@@ -718,6 +718,24 @@ async def test_cancel_a_task_of_a_stopped_worker(journal: Journal) -> None:
         assert await pool.run(abs, -1) == 1
 
 
+@pytest.mark.parametrize("function", [tasks.sleeping, tasks.sleeping_async])
+async def test_cancel_at_the_very_start(function: Callable[[float], Any]) -> None:
+    """As the task arrives in its worker, before its first step or just after it."""
+    async with asyncio.timeout(20), aioipc.Pool(1, concurrency=4, shutdown=1) as pool:
+        before = await ready_pids(pool, 1)
+        chance = random.Random(5)
+        for _ in range(300):
+            jobs = [pool.submit(function, 0.001 * chance.randrange(2)) for _ in range(4)]
+            for _ in range(chance.randrange(1, 4)):
+                await asyncio.sleep(0)
+            for job in jobs:
+                job.cancel()
+            for outcome in await settled(*jobs):
+                assert isinstance(outcome, asyncio.CancelledError | float | int)
+        assert await pool.run(tasks.sleeping_async, 0.001) == 0.001
+        assert pids(pool) == before
+
+
 HALF_IMPORTED = {
     "__init__.py": """
         import os
