@@ -13,6 +13,7 @@ import signal
 
 NAMES = (
     "zygote-before-fork",
+    "zygote-after-fork",
     "before-exec",
     "before-ready",
     "idle",

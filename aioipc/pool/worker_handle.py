@@ -220,6 +220,8 @@ class WorkerHandle:
         self._expect_exit()
 
     def _on_ready(self, frame: Frame) -> None:
+        if self.child.pid is None:  # it can be quicker than the zygote's report about it
+            self.child.pid = protocol.decode_pid(frame)
         self.state = "RUNNING"
         self.was_ready = True
         self.child.ready()

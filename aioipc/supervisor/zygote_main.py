@@ -153,6 +153,7 @@ class ZygoteProcess:
             self._leave_to_child()
             boot.become_worker(parent, self._entry, inheritance, self._command if fresh else None)
         self._tokens[pid] = token
+        failpoints.hit("zygote-after-fork")
         pidfd = open_pidfd(pid)  # nothing has reaped it yet, so the number is its own
         try:
             self._report("spawned", token, pid, fds=[] if pidfd is None else [pidfd])

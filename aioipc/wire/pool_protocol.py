@@ -97,6 +97,14 @@ def decode_slots(frame: Frame) -> list[int]:
     return slots
 
 
+def decode_pid(frame: Frame) -> int:
+    """Decode READY; raises ProtocolError where the body is no process id."""
+    pid = decode_plain(frame)
+    if type(pid) is not int or pid < 1:
+        raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: a process id was expected")
+    return pid
+
+
 def decode_plain(frame: Frame) -> Any:
     """Decode the value of any frame; raises ProtocolError for a kind or body that is none of ours."""
     if frame.kind not in NAMES:

@@ -79,6 +79,15 @@ async def test_death_before_ready(name: str, action: str, failpoints: Failpoints
     assert statistics.restarts >= 1
 
 
+async def test_worker_that_is_ready_before_the_zygote_has_told_of_it(failpoints: Failpoints) -> None:
+    failpoints.arm("zygote-after-fork", "stop")
+    async with asyncio.timeout(20), aioipc.Pool(1, shutdown=1) as pool:
+        (worker,) = pool.statistics().workers
+        assert worker.state == "RUNNING"
+        assert worker.pid == await pool.run(os.getpid)
+        os.kill(pool.statistics().zygote_pid, signal.SIGCONT)
+
+
 @pytest.mark.parametrize(
     ("name", "function", "action"),
     [(*case, action) for case in AT_WORK for action in ACTIONS if case[1] is noted or action == "kill"],

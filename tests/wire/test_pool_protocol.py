@@ -179,6 +179,12 @@ def test_kinds_that_do_not_exist(kind: int) -> None:
         protocol.decode_plain(frame_of(kind, None))
 
 
+@pytest.mark.parametrize("value", [None, 0, -1, True, "7", [7]])
+def test_bodies_that_are_no_process_id(value: object) -> None:
+    with pytest.raises(ProtocolError, match="a process id was expected"):
+        protocol.decode_pid(frame_of(protocol.READY, value))
+
+
 NO_RESULTS = [
     None,
     5,
