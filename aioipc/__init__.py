@@ -3,6 +3,7 @@
 The floor plan (imports point downward only; tests/test_layers.py holds it):
 
     9 cli          parse, call the public API, print
+      testing      the kit for tests: conformance, plugin, kill points; nothing of ours imports it
     7 pool         Master-Worker task pool
     6 supervisor   starts, watches and stops processes; run, graceful_shutdown
     3 kernel       one kernel object, one file

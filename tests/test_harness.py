@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from aioipc.testing.reaper import reaper_pid
+
 from .harness import hostile
 from .harness.processes import (
     children,
@@ -22,7 +24,6 @@ from .harness.processes import (
     wait_gone,
     wait_state,
 )
-from .harness.reaper import reaper_pid
 from .harness.scripts import ROOT, run_script, running_script
 
 SLEEPING_FAMILY = """
@@ -159,8 +160,8 @@ def test_reaper_kills_what_outlives_pytest() -> None:
     done = run_script(
         """
         import os, subprocess, sys
-        from tests.harness.reaper import run_under_reaper
-        os.environ.pop("AIOIPC_TESTS_REAPER")
+        from aioipc.testing.reaper import run_under_reaper
+        os.environ.pop("AIOIPC_TESTING_REAPER")
         run_under_reaper(at_end=lambda: print("end", flush=True))
         print(subprocess.Popen(["setsid", "sleep", "1000"]).pid, flush=True)
         os._exit(7)
@@ -176,8 +177,8 @@ def test_reaper_kills_what_outlives_pytest() -> None:
 def test_reaper_passes_signals_and_ends_as_pytest_ends(number: signal.Signals) -> None:
     source = """
         import os, signal
-        from tests.harness.reaper import run_under_reaper
-        os.environ.pop("AIOIPC_TESTS_REAPER")
+        from aioipc.testing.reaper import run_under_reaper
+        os.environ.pop("AIOIPC_TESTING_REAPER")
         run_under_reaper(at_end=lambda: None)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         print(os.getpid(), flush=True)

@@ -24,6 +24,8 @@ NAMES = (
     "draining",
 )
 
+ACTIONS = ("kill", "stop", "segv", "exit", "raise")
+
 armed: dict[str, tuple[str, str]] = {}
 
 

@@ -68,11 +68,11 @@ def test_an_unlinked_file_where_memory_files_are_refused(refusal: str) -> None:
 FOLDERS = """
     import os, sys, tempfile
     from aioipc._sys.anonymous_file import open_anonymous_file
-    from tests.harness import linux
+    from aioipc.testing import namespaces
 
     try:
-        linux.private_mounts()
-        linux.mount("locked", "/dev/shm", "tmpfs", flags=linux.MS_RDONLY)
+        namespaces.private_mounts()
+        namespaces.mount("locked", "/dev/shm", "tmpfs", flags=namespaces.MS_RDONLY)
     except OSError as error:
         sys.exit(f"cannot mount: {error}")
     for name in ("TMPDIR", "TEMP", "TMP"):
@@ -175,14 +175,14 @@ def test_a_full_machine_is_an_error_at_once() -> None:
     source = """
         import errno, os, sys
         from aioipc._sys.anonymous_file import open_anonymous_file
-        from tests.harness import linux
+        from aioipc.testing import namespaces
 
         places = ["/dev/shm", os.environ["TMPDIR"], "/tmp", "/var/tmp"]
         try:
-            linux.private_mounts()
+            namespaces.private_mounts()
             for place in reversed(places):
                 os.makedirs(place, exist_ok=True)
-                linux.mount("tiny", place, "tmpfs", options="size=64k")
+                namespaces.mount("tiny", place, "tmpfs", options="size=64k")
         except OSError as error:
             sys.exit(f"cannot mount: {error}")
         os.chdir("/tmp")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from aioipc._sys import libc
+from aioipc.testing.reaper import reaper_pid
 
 from ..harness.processes import is_running, process, wait_gone
-from ..harness.reaper import reaper_pid
 from ..harness.scripts import run_script
 
 ORPHAN = """

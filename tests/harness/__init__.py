@@ -1,1 +1,1 @@
-"""What the tests share: leak check, processes, hostile surroundings. Real kernel and processes, no mocks."""
+"""What our own tests share beyond `aioipc.testing`: scripts, hostile surroundings, pages, imports."""

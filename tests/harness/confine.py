@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import linux, seccomp
+from aioipc.testing import namespaces
+
+from . import seccomp
 
 NOBODY = 65534
 _ROOT = Path(__file__).resolve().parents[2]
@@ -43,27 +45,27 @@ def _open_way_to(path: Path) -> None:
     closed = next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
     if closed is None:
         return
-    linux.private_mounts()
+    namespaces.private_mounts()
     held = os.open(path, os.O_PATH)
-    linux.mount("way", str(closed), "tmpfs", options="mode=755")
+    namespaces.mount("way", str(closed), "tmpfs", options="mode=755")
     path.mkdir(parents=True)
-    linux.mount(f"/proc/self/fd/{held}", str(path), flags=linux.MS_BIND | linux.MS_REC)
+    namespaces.mount(f"/proc/self/fd/{held}", str(path), flags=namespaces.MS_BIND | namespaces.MS_REC)
     os.close(held)
 
 
 def make_root_read_only() -> None:
     """All that is mounted, except the kernel's own trees and /dev, can only be read."""
-    linux.private_mounts()
+    namespaces.private_mounts()
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         target = line.split()[4].encode().decode("unicode_escape")
         if Path(target).parts[1:2] not in (("proc",), ("sys",), ("dev",)):
-            linux.mount("none", target, flags=linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY)
+            namespaces.mount("none", target, flags=namespaces.MS_REMOUNT | namespaces.MS_BIND | namespaces.MS_RDONLY)
 
 
 def shrink_shared_memory() -> None:
     """/dev/shm of 1 MB."""
-    linux.private_mounts()
-    linux.mount("tiny", "/dev/shm", "tmpfs", options="size=1m,mode=1777")
+    namespaces.private_mounts()
+    namespaces.mount("tiny", "/dev/shm", "tmpfs", options="size=1m,mode=1777")
 
 
 CONFINEMENTS: dict[str, Callable[[], None]] = {

@@ -1,62 +1,20 @@
-"""The few system calls that the harness needs and Python 3.11 does not offer."""
+"""prctl(2) with a pointer, which a seccomp filter needs."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-CLONE_NEWNS = 0x00020000
-CLONE_NEWIPC = 0x08000000
-
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_REMOUNT = 32
-MS_BIND = 4096
-MS_REC = 16384
-MS_PRIVATE = 1 << 18
-MNT_DETACH = 2
-
-PR_SET_PDEATHSIG = 1
 PR_SET_SECCOMP = 22
-PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
 _libc.prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong]
 
 
-def _check(result: int, what: str) -> None:
-    if result == -1:
+def prctl(option: int, argument: int = 0, pointer: ctypes.Structure | None = None) -> None:
+    """``prctl(option, argument, pointer)``; the caller keeps the pointer's object alive."""
+    address = ctypes.addressof(pointer) if pointer is not None else None
+    if _libc.prctl(option, argument, address, 0, 0) == -1:
         number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-
-
-def prctl(option: int, argument: int = 0, pointer: object = None) -> None:
-    """``prctl(option, argument, pointer)``; the pointer is a ctypes object kept alive by the caller."""
-    address = ctypes.addressof(pointer) if isinstance(pointer, ctypes.Structure) else None
-    _check(_libc.prctl(option, argument, address, 0, 0), f"prctl({option})")
-
-
-def unshare(flags: int) -> None:
-    """Leave the namespaces named by the flags for new ones."""
-    _check(_libc.unshare(flags), "unshare")
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """Mount a file system, or change a mount with MS_REMOUNT, MS_BIND or MS_PRIVATE."""
-    words = [word.encode() if word else None for word in (source, target, kind)]
-    _check(_libc.mount(*words, flags, options.encode() or None), f"mount on {target}")
-
-
-def umount(target: str) -> None:
-    """Take a mount away now; its users keep what they have open."""
-    _check(_libc.umount2(target.encode(), MNT_DETACH), f"umount {target}")
-
-
-def private_mounts() -> None:
-    """Enter a mount namespace of our own: what is mounted from here on is seen by no one else."""
-    unshare(CLONE_NEWNS)
-    mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")

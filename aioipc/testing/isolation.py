@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .linux import CLONE_NEWIPC, mount, private_mounts, umount, unshare
+from .namespaces import CLONE_NEWIPC, mount, private_mounts, umount, unshare
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Isolation:
 
     @property
     def temporary(self) -> Path:
+        """What TMPDIR is set to."""
         return self.directory / "tmp"
 
     @property
@@ -36,19 +37,23 @@ class Isolation:
 
 def new_directory() -> Path:
     """The directory of this session; remove it with `remove_directory`."""
-    directory = Path(tempfile.mkdtemp(prefix="aioipc-tests-"))
+    directory = Path(tempfile.mkdtemp(prefix="aioipc-testing-"))
     directory.chmod(0o755)
     return directory
 
 
 def remove_directory(directory: Path) -> None:
+    """Remove the session's directory with all that is in it."""
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def isolate(directory: Path) -> Isolation:
-    """Set it all up; call it once, while the process has a single thread."""
+def isolate(directory: Path, private: bool = True) -> Isolation:
+    """Set it all up; call it once, while the process has a single thread.
+
+    ``private``: in namespaces of our own, if the machine allows it.
+    """
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(directory.parent))  # tmp_path stays where people look
-    result = Isolation(directory, private=_private_namespaces())
+    result = Isolation(directory, private=private and _private_namespaces())
     result.temporary.mkdir()
     result.temporary.chmod(0o1777)
     os.environ["TMPDIR"] = tempfile.tempdir = str(result.temporary)
@@ -71,7 +76,7 @@ def _private_namespaces() -> bool:
     try:
         private_mounts()
         unshare(CLONE_NEWIPC)
-        mount("aioipc-tests", "/dev/shm", "tmpfs", options="mode=1777")
+        mount("aioipc-testing", "/dev/shm", "tmpfs", options="mode=1777")
     except OSError:
         return False
     return True

@@ -17,6 +17,20 @@ from .reaper import reaper_pid
 
 Things = Mapping[Any, object]
 
+KINDS = (
+    "open descriptor",
+    "thread",
+    "descendant process",
+    "System V object",
+    "shared memory file",
+    "POSIX queue",
+    "temporary file",
+    "shared mapping",
+    "signal handler",
+    "process state",
+)
+"""What a test may leak: these words stand in its failure, and `may_leak` takes them."""
+
 _THREADS_FOR_LIFE = {"libuv-worker"}  # libuv's pool never ends
 _SHARED_MAPPINGS = (b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero")
 _SIGNALS = sorted(signal.valid_signals())
@@ -33,7 +47,7 @@ class Probe:
 
 
 def probes(isolation: Isolation) -> list[Probe]:
-    """All kinds of things that a test must leave as they were."""
+    """All kinds of things that a test must leave as they were; `KINDS` has their names."""
     ours = "" if isolation.private else "aioipc"
     return [
         Probe("open descriptor", _descriptors, exact=True),

@@ -16,11 +16,12 @@ from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 
 from .isolation import Isolation
-from .probes import Probe, Things, probes
+from .probes import KINDS, Probe, probes
 from .processes import Process
 from .remove import kill_and_reap, remove
 
-DEADLINE = float(os.environ.get("AIOIPC_TESTS_LEAK_DEADLINE", "2"))
+DEADLINE = 2.0
+"""Seconds that things have after a test to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,11 @@ def _text(thing: object) -> str:
 
 
 class LeakCheck:
-    """Compares the world with how it was when this object was made."""
+    """Compares the world with how it was when this object was made, in all kinds but those in ``without``."""
 
     def __init__(self, isolation: Isolation, without: Collection[str] = ()) -> None:
+        if unknown := sorted({*without} - {*KINDS}):
+            raise ValueError(f"there is no kind of leak {unknown[0]!r}; there are {', '.join(KINDS)}")
         self._isolation = isolation
         self._probes = [probe for probe in probes(isolation) if probe.kind not in without]
         self._before = {probe.kind: probe.read() for probe in self._probes}
@@ -93,25 +96,23 @@ class LeakCheck:
 
     def _end_descendants(self) -> None:
         """Kill and reap until none is left: each death may bring us orphans that we did not see before."""
-        [probe] = (probe for probe in self._probes if probe.kind == "descendant process")
+        judged = [probe for probe in self._probes if probe.kind == "descendant process"]
         end = time.monotonic() + 5
-        while (family := list(self._compare(probe))) and time.monotonic() < end:
+        while (family := [leak for probe in judged for leak in self._compare(probe)]) and time.monotonic() < end:
             for leak in family:
                 assert isinstance(leak.after, Process)
                 kill_and_reap(leak.after)
             time.sleep(0.001)
 
     def _restore_settings(self) -> None:
-        handlers: Things = self._before["signal handler"]
-        for number in signal.valid_signals():
-            handler = handlers[number]
+        for number, handler in self._before.get("signal handler", {}).items():
             if handler is not None and signal.getsignal(number) != handler:
                 signal.signal(number, handler)  # type: ignore[arg-type]
-        state = {name: str(value) for name, value in self._before["process state"].items()}
-        os.chdir(state["working directory"])
-        os.umask(int(state["umask"], 8))
-        signal.set_wakeup_fd(int(state["wake-up descriptor"]))
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if state := {name: str(value) for name, value in self._before.get("process state", {}).items()}:
+            os.chdir(state["working directory"])
+            os.umask(int(state["umask"], 8))
+            signal.set_wakeup_fd(int(state["wake-up descriptor"]))
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
 def report(who: str, leaks: list[Leak]) -> str:

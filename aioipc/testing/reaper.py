@@ -16,9 +16,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from .linux import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from aioipc._sys.libc import become_subreaper, set_parent_death_signal
 
-_MARK = "AIOIPC_TESTS_REAPER"
+_MARK = "AIOIPC_TESTING_REAPER"
 _PASSED_ON = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _SI_USER = 0
 
@@ -36,14 +36,14 @@ def run_under_reaper(at_end: Callable[[], object]) -> None:
     if reaper_pid() is not None:
         return
     if len(os.listdir("/proc/self/task")) > 1:  # a debugger's or another plugin's threads: no safe fork
-        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        become_subreaper()
         return
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_PASSED_ON, signal.SIGCHLD})
     child = os.fork()
     if child:
         _watch(child, at_end)
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
     os.environ[_MARK] = str(parent)
@@ -51,7 +51,7 @@ def run_under_reaper(at_end: Callable[[], object]) -> None:
 
 
 def _watch(child: int, at_end: Callable[[], object]) -> None:
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    become_subreaper()
     status = None
     while status is None:
         info = signal.sigwaitinfo({*_PASSED_ON, signal.SIGCHLD})

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from .harness.scripts import ROOT, run_script
+from ..harness.scripts import ROOT, run_script
 
 LEAKS = {
     "test_descriptor": r"open descriptor \d+: pipe:",
@@ -44,12 +44,12 @@ def outcomes_of(sample: str, directory: Path, deadline: float) -> dict[str, str]
     """Test name -> what its failures and errors say; nothing where it passed."""
     xml = directory / "report.xml"
     options = ["-c", str(ROOT / "pyproject.toml"), "-p", "no:cacheprovider", "--junit-xml", str(xml)]
+    options += ["-o", f"aioipc_leak_deadline={deadline}"]
     finished = run_script(
         "import pytest, sys; sys.exit(pytest.main())",
         *options,
         str(ROOT / "tests/harness/samples" / sample),
         timeout=50,
-        env={"AIOIPC_TESTS_LEAK_DEADLINE": str(deadline)},
         python=(),
     )
     assert xml.exists(), str(finished)
