@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from .kernel.pipes import PipeSendStatistics as PipeSendStatistics
     from .kernel.pipes import PipeSendStream as PipeSendStream
     from .kernel.pipes import create_pipe as create_pipe
+    from .kernel.send_signal import send_signal as send_signal
+    from .kernel.signal_runbook import SignalRunbook as SignalRunbook
+    from .kernel.signals import SignalInfo as SignalInfo
+    from .kernel.signals import SignalReceiver as SignalReceiver
+    from .kernel.signals import open_signal_receiver as open_signal_receiver
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
     from .pool.pool import Pool as Pool
@@ -61,6 +66,9 @@ _HOMES = {
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
     ),
+    "aioipc.kernel.send_signal": "send_signal",
+    "aioipc.kernel.signal_runbook": "SignalRunbook",
+    "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
     "aioipc.pool.pool": "Pool PoolStatistics WorkerStatistics",
@@ -79,10 +87,15 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PipeSendStream",
     "Pool",
     "PoolStatistics",
+    "SignalInfo",
+    "SignalReceiver",
+    "SignalRunbook",
     "WorkerStatistics",
     "create_pipe",
     "graceful_shutdown",
+    "open_signal_receiver",
     "run",
+    "send_signal",
     "BrokenResourceError",
     "BusyResourceError",
     "ClosedResourceError",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -36,6 +38,31 @@ def children(parent: int) -> list[int]:
 def session_members(session: int) -> list[int]:
     """Return the pids of all processes in a session (setsid(2)), zombies included."""
     return [info.pid for info in _every_process() if info.session == session]
+
+
+def threads_letting_in(signums: Iterable[int]) -> dict[int, str]:
+    """Return the other threads of this process that do not block all these signals: number -> name.
+
+    Empty where /proc is not there.
+    """
+    wanted = sum(1 << (signum - 1) for signum in signums)
+    found = {}
+    for number in _own_threads() - {threading.get_native_id()}:
+        try:
+            with open(f"/proc/self/task/{number}/status", errors="replace") as file:
+                status = dict(line.rstrip().partition(":\t")[::2] for line in file)
+        except OSError:  # it has just ended
+            continue
+        if int(status["SigBlk"], 16) & wanted != wanted and status["State"][0] not in "ZX":
+            found[number] = status["Name"]
+    return found
+
+
+def _own_threads() -> set[int]:
+    try:
+        return set(map(int, os.listdir("/proc/self/task")))
+    except OSError:
+        return set()
 
 
 def _every_process() -> list[ProcessInfo]:

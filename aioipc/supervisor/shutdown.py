@@ -1,8 +1,8 @@
 """How a program ends on signals: `run` and `graceful_shutdown`.
 
-Nothing happens in signal context: the loop's own handlers only wake the loop, and what follows runs as a callback.
-The innermost `graceful_shutdown` hears SIGTERM and SIGINT; where there is none, `run` does. The first signal asks,
-with one absolute deadline for everything below; the second kills all worker groups at once.
+The innermost `graceful_shutdown` hears SIGTERM and SIGINT; where there is none, `run` does (how that works:
+`aioipc._loop.signal_routing`). The first signal asks, with one absolute deadline for everything below; the second kills
+all worker groups at once.
 
 Rejected: raising KeyboardInterrupt in the main task. It may strike between any two bytecodes, also inside the
 clean-up that it is meant to start.
@@ -13,17 +13,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import inspect
 import math
 import os
 import signal
 import sys
-import threading
 from asyncio import _get_running_loop  # public by asyncio's __all__
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, NoReturn, Self, TypeVar, TypeVarTuple, Unpack, overload
 
+from .._loop.signal_routing import Listener, Subscription, need_main_thread
 from ..exceptions import ShutdownTimeout
 from .zygote import kill_every_child
 
@@ -34,16 +35,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 DEFAULT_TIMEOUT = 25.0
 """Seconds; containers kill after 30."""
 _LAST_RESORT = 2.0
-_LOOP_HANDLER_HOMES = ("asyncio.unix_events", "uvloop.loop")
-"""Where the placeholders are from that loops give to signal.signal beside their own callback."""
 
-
-class _Listener(Protocol):
-    def heard(self, signum: signal.Signals) -> bool:
-        """A signal has come; False where this listener has done all it can."""
-
-
-_listeners: list[_Listener] = []
 _deadline = math.inf
 
 
@@ -58,56 +50,15 @@ def _set_deadline(when: float) -> None:
 
 
 @contextlib.contextmanager
-def _listening(loop: asyncio.AbstractEventLoop, listener: _Listener) -> Iterator[None]:
-    """Send SIGTERM and SIGINT to the listener; restores the deadline and what handled the signals before."""
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+def _listening(loop: asyncio.AbstractEventLoop, listener: Listener) -> Iterator[None]:
+    """Send SIGTERM and SIGINT to the listener; restores the deadline, and gives the signals back."""
     deadline = shutdown_deadline()
-    outermost = not _listeners
-    if outermost:
-        _refuse_foreign_handlers(before)
-    _listeners.append(listener)
+    subscription = Subscription(loop, SIGNALS, listener, functools.partial(_end_process, clean=False))
     try:
-        if outermost:
-            for signum in SIGNALS:
-                loop.add_signal_handler(signum, _hear, signum)
         yield
     finally:
-        _listeners.remove(listener)
         _set_deadline(deadline)
-        if outermost:
-            for signum, handler in before.items():
-                loop.remove_signal_handler(signum)
-                signal.signal(signum, _still_valid(signum, handler))
-
-
-def _still_valid(signum: signal.Signals, handler: Any) -> Any:
-    """Return what to give a signal back to; an `asyncio.Runner` past its end does not want SIGINT back."""
-    if handler is None:
-        return signal.SIG_DFL
-    of_runner = getattr(getattr(handler, "func", None), "__func__", None) is asyncio.Runner._on_sigint  # type: ignore[attr-defined]
-    if signum == signal.SIGINT and of_runner and handler.keywords["main_task"].done():
-        return signal.default_int_handler
-    return handler
-
-
-def _refuse_foreign_handlers(handlers: dict[signal.Signals, Any]) -> None:
-    """Raise where the loop routes a signal to somebody else: that could not be given back to them."""
-    for signum, handler in handlers.items():
-        if getattr(handler, "__module__", "") in _LOOP_HANDLER_HOMES:
-            raise RuntimeError(
-                f"{signum.name} has a handler by loop.add_signal_handler, which would be lost: remove that one"
-            )
-
-
-def _hear(signum: signal.Signals) -> None:
-    """Tell the innermost listener, the next one outward where that one is at its end, else let the signal act."""
-    if not any(listener.heard(signum) for listener in reversed(_listeners)):
-        _end_process(signum, clean=False)
-
-
-def _need_main_thread(what: str) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError(f"{what} handles signals, which Python allows in the main thread only")
+        subscription.close()
 
 
 class GracefulShutdown:
@@ -163,7 +114,7 @@ class GracefulShutdown:
             self._task.cancel()
 
     async def __aenter__(self) -> Self:
-        _need_main_thread("graceful_shutdown")
+        need_main_thread("graceful_shutdown")
         if self._task is not None:
             raise RuntimeError("a graceful_shutdown is entered once; make a new one")
         self._task = asyncio.current_task()
@@ -260,7 +211,7 @@ def run(main: Any, *args: Any) -> Any:  # type: ignore[misc]  # mypy cannot matc
     ``main`` is neither a function nor a coroutine, or does not return an awaitable.
     """
     try:
-        _need_main_thread("aioipc.run")
+        need_main_thread("aioipc.run")
         if _get_running_loop() is not None:
             raise RuntimeError(
                 "aioipc.run needs to start the loop, and one runs in this thread: await main there instead"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
+import subprocess
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import assert_type
@@ -87,6 +90,27 @@ async def shutdown() -> None:
     async with aioipc.graceful_shutdown(timeout=25) as scope:
         assert_type(scope, aioipc.GracefulShutdown)
         await scope.requested()
+
+
+async def signals() -> None:
+    with aioipc.open_signal_receiver(signal.SIGHUP, signal.SIGUSR1) as receiver:
+        assert_type(receiver, aioipc.SignalReceiver[signal.Signals])
+        async for signum in receiver:
+            assert_type(signum, signal.Signals)
+    async with aioipc.open_signal_receiver(signal.SIGRTMIN + 1, values=True) as infos:
+        info = await infos.receive()
+        assert_type(info, aioipc.SignalInfo)
+        assert_type(info.value, int | None)
+    async with aioipc.SignalRunbook({signal.SIGHUP: signals, signal.SIGUSR1: lambda: None}) as runbook:
+        assert_type(runbook, aioipc.SignalRunbook)
+
+
+def send_signals(popen: subprocess.Popen[bytes], process: asyncio.subprocess.Process) -> None:
+    aioipc.send_signal(1, signal.SIGUSR1)
+    aioipc.send_signal(popen, signal.SIGUSR1, value=7)
+    aioipc.send_signal(process, signal.SIGUSR1)
+    aioipc.send_signal(1, signal.SIGUSR1, thread=threading.current_thread())
+    aioipc.send_signal("1", signal.SIGUSR1)  # type: ignore[arg-type]
 
 
 def errors(crash: aioipc.WorkerCrashed) -> None:
