@@ -5,46 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable
 
 import pytest
 
+from aioipc.testing.conformance.storm import Storm
 from tests.harness.processes import eventually_async
 
 from .objects import MAKERS, records
 
 MESSAGES = 20_000
 TASKS = 4
-
-T = TypeVar("T")
-
-
-class Storm:
-    """Runs operations as tasks, and cancels some of those that run, each turn of the loop."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._operations: set[asyncio.Task[Any]] = set()
-        self.cancelled = 0
-
-    async def until_done(self, operation: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Start the operation again and again until it is not cancelled before it succeeds."""
-        while True:
-            task = asyncio.create_task(operation())
-            self._operations.add(task)
-            await asyncio.wait([task])
-            self._operations.discard(task)
-            if not task.cancelled():
-                return task.result()
-            self.cancelled += 1
-
-    async def blow(self, over: asyncio.Event) -> None:
-        while not over.is_set():
-            running = list(self._operations)
-            for task in self._random.sample(running, self._random.randint(0, min(2, len(running)))):
-                task.cancel()
-            await asyncio.sleep(0)
 
 
 async def gather(*awaitables: Awaitable[None]) -> None:

@@ -154,3 +154,63 @@ def test_the_room_is_not_imported_by_the_package() -> None:
         print([name for name in sys.modules if name.startswith(("aioipc.testing", "pytest", "_pytest"))])
     """
     assert run_script(source).check().stdout == "[]\n"
+
+
+SUITE = """
+    import aioipc, pytest
+    from aioipc.testing.conformance import ByteStreamConformance
+
+    @pytest.mark.{mark}
+    class TestMine(ByteStreamConformance):
+        test_statistics = None
+
+        async def make_pair(self):
+            receive, send = aioipc.create_pipe()
+            return send, receive
+"""
+ANYIO = """
+    import pytest
+
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+"""
+
+
+@pytest.mark.parametrize("mark", ["asyncio", "anyio"])
+def test_conformance_suites(project: Project, mark: str) -> None:
+    """As plain classes under pytest-asyncio in its strict mode, and under anyio's plugin without the other."""
+    project.write("test_it.py", SUITE.replace("{mark}", mark))
+    if mark == "anyio":
+        project.write("conftest.py", CONFTEST + textwrap.dedent(ANYIO))
+    done = project.run(*(["-p", "no:asyncio"] if mark == "anyio" else []))
+    assert counts(done.check()).keys() == {"passed", "skipped"}, str(done)
+    assert counts(done)["passed"] > 25
+
+
+def test_conformance_failures_say_what_was_wrong(project: Project) -> None:
+    """The assertions in the suites are rewritten as those of a test file are."""
+    project.write(
+        "test_it.py",
+        """
+        import aioipc, pytest
+        from aioipc.testing.conformance import ByteStreamConformance
+
+        class Shouting(aioipc.PipeReceiveStream):
+            async def receive(self, max_bytes=65536):
+                return (await super().receive(max_bytes)).upper()
+
+        @pytest.mark.asyncio
+        class TestMine(ByteStreamConformance):
+            async def make_pair(self):
+                receive, send = aioipc.create_pipe()
+                return send, Shouting(receive.detach())
+
+        @pytest.mark.asyncio
+        class TestUnfinished(ByteStreamConformance):
+            pass
+        """,
+    )
+    done = project.run("-k", "test_what_is_sent_is_received")
+    assert "AssertionError: assert b'HELLO WORLD' == b'hello world'" in done.stdout, str(done)
+    assert "NotImplementedError: a conformance class needs a method make_pair() -> (send, receive)" in done.stdout

@@ -11,7 +11,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import assert_type
 
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
 import aioipc
+from aioipc.testing.conformance import ByteStreamConformance, ChannelConformance
+from aioipc.testing.kill_points import KillPoint, KillPoints
+from aioipc.testing.waiting import eventually, eventually_async
 
 
 def count_words(path: Path) -> int:
@@ -119,3 +125,27 @@ def errors(crash: aioipc.WorkerCrashed) -> None:
     base: aioipc.IPCError = crash
     timeout: TimeoutError = aioipc.TaskTimeout()
     del base, timeout
+
+
+class TestPipe(ByteStreamConformance):
+    atomic_size = 4096
+
+    async def make_pair(self) -> tuple[aioipc.PipeSendStream, aioipc.PipeReceiveStream]:
+        return aioipc.create_pipe()[::-1]
+
+
+class TestMemoryChannel(ChannelConformance):
+    shared = True
+
+    async def make_pair(self) -> tuple[MemoryObjectSendStream[int], MemoryObjectReceiveStream[int]]:
+        return anyio.create_memory_object_stream[int](1)
+
+    def make_item(self, number: int) -> int:
+        return number
+
+
+async def kill(kill_points: KillPoints) -> None:
+    assert_type(kill_points.arm("mid-task", "kill", held=True), KillPoint)
+    assert_type(eventually(lambda: "x", timeout=1), str)
+    assert_type(await eventually_async(lambda: 1, 1, "a number"), int)
+    assert_type(await eventually_async(lambda: main("x")), int)
