@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .exceptions import ClosedResourceError as ClosedResourceError
     from .exceptions import EndOfStream as EndOfStream
     from .exceptions import IPCError as IPCError
+    from .exceptions import LineTooLong as LineTooLong
+    from .exceptions import PipelineError as PipelineError
     from .exceptions import PoolClosed as PoolClosed
     from .exceptions import RemoteError as RemoteError
     from .exceptions import RemoteTraceback as RemoteTraceback
@@ -34,6 +36,16 @@ if TYPE_CHECKING:
     from .exceptions import WorkerBootError as WorkerBootError
     from .exceptions import WorkerCrashed as WorkerCrashed
     from .exceptions import WouldBlock as WouldBlock
+    from .kernel.fifos import FifoAttribute as FifoAttribute
+    from .kernel.fifos import FifoReceiveStream as FifoReceiveStream
+    from .kernel.fifos import FifoSendStream as FifoSendStream
+    from .kernel.fifos import open_fifo_reader as open_fifo_reader
+    from .kernel.fifos import open_fifo_writer as open_fifo_writer
+    from .kernel.lines import Lines as Lines
+    from .kernel.pipelines import CompletedPipeline as CompletedPipeline
+    from .kernel.pipelines import Pipeline as Pipeline
+    from .kernel.pipelines import open_pipeline as open_pipeline
+    from .kernel.pipelines import run_pipeline as run_pipeline
     from .kernel.pipes import PipeAttribute as PipeAttribute
     from .kernel.pipes import PipeReceiveStatistics as PipeReceiveStatistics
     from .kernel.pipes import PipeReceiveStream as PipeReceiveStream
@@ -59,10 +71,13 @@ __version__ = "0.1.0"
 # Loaded on first use: a worker process imports aioipc too, and must not pay for what only masters need.
 _HOMES = {
     "aioipc.exceptions": (
-        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed "
-        "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
-        "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
+        "PipelineError PoolClosed RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined "
+        "TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
+    "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
+    "aioipc.kernel.lines": "Lines",
+    "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
     ),
@@ -77,14 +92,20 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, errors last
+    "CompletedPipeline",
+    "FifoAttribute",
+    "FifoReceiveStream",
+    "FifoSendStream",
     "GracefulShutdown",
     "Job",
+    "Lines",
     "MapResults",
     "PipeAttribute",
     "PipeReceiveStatistics",
     "PipeReceiveStream",
     "PipeSendStatistics",
     "PipeSendStream",
+    "Pipeline",
     "Pool",
     "PoolStatistics",
     "SignalInfo",
@@ -93,14 +114,20 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "WorkerStatistics",
     "create_pipe",
     "graceful_shutdown",
+    "open_fifo_reader",
+    "open_fifo_writer",
+    "open_pipeline",
     "open_signal_receiver",
     "run",
+    "run_pipeline",
     "send_signal",
     "BrokenResourceError",
     "BusyResourceError",
     "ClosedResourceError",
     "EndOfStream",
     "IPCError",
+    "LineTooLong",
+    "PipelineError",
     "PoolClosed",
     "RemoteError",
     "RemoteTraceback",

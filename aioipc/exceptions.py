@@ -8,6 +8,8 @@
     ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
     ├── SerializationError    something cannot be sent to another process (also TypeError)
     ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
+    ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
+    ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
     ├── WorkerBootError       workers cannot start
     ├── WorkerCrashed         a worker died while it ran the task
@@ -63,6 +65,43 @@ class SerializationError(IPCError, TypeError):
 
 class UnsupportedPlatform(IPCError, NotImplementedError):
     """The mechanism does not exist on this operating system."""
+
+
+class LineTooLong(IPCError, ValueError):
+    """A line of text has more bytes than ``max_line`` allows; it stays in the buffer of its `Lines`."""
+
+
+class PipelineError(IPCError):
+    """A stage of a pipeline failed; the message names it and ends with what it wrote to standard error.
+
+    ``stage``
+        The number of the first stage that failed, counted from 0.
+    ``returncodes``
+        How each stage ended: its exit status, or minus the number of the signal that killed it.
+    ``stdout``
+        What the last stage wrote.
+    ``stderr``
+        For each stage the end of what it wrote to standard error.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: int = 0,
+        returncodes: tuple[int, ...] = (),
+        stdout: bytes = b"",
+        stderr: tuple[bytes, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.stage: int = stage
+        self.returncodes: tuple[int, ...] = returncodes
+        self.stdout: bytes = stdout
+        self.stderr: tuple[bytes, ...] = stderr
+
+    def __reduce__(self) -> tuple[object, ...]:
+        names = ("stage", "returncodes", "stdout", "stderr")
+        return _rebuild, (type(self), str(self), {name: getattr(self, name) for name in names})
 
 
 class PoolClosed(IPCError):

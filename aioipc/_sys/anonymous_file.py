@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_libc = ctypes.CDLL(None)
 
 
 def open_anonymous_file(label: str, size: int = 0) -> int:
@@ -29,6 +33,17 @@ def open_anonymous_file(label: str, size: int = 0) -> int:
             numbers.append(error.errno or errno.EIO)
     number = errno.ENOSPC if errno.ENOSPC in numbers else numbers[-1]
     raise OSError(number, f"no anonymous shared file of {size} bytes to be had: " + "; ".join(refusals))
+
+
+def discard_front(fd: int, size: int) -> None:
+    """Give the memory, or the disk blocks, of the first ``size`` bytes of a file back; they read as zeros then.
+
+    The size and the offset stay as they are (fallocate(2), FALLOC_FL_PUNCH_HOLE). A file system or a system that
+    cannot do this keeps them.
+    """
+    call = getattr(_libc, "fallocate64", None) or getattr(_libc, "fallocate", None)
+    if call is not None:
+        call(fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(0), ctypes.c_int64(size))
 
 
 def _ways(label: str) -> Iterator[tuple[str, Callable[[], int]]]:

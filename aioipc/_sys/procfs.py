@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 
@@ -63,6 +63,11 @@ def _own_threads() -> set[int]:
         return set(map(int, os.listdir("/proc/self/task")))
     except OSError:
         return set()
+
+
+def running_in_sessions(sessions: Collection[int]) -> list[ProcessInfo]:
+    """Return the processes of several sessions that have not ended, by one look at /proc."""
+    return [info for info in _every_process() if info.session in sessions and info.state not in "ZX"]
 
 
 def _every_process() -> list[ProcessInfo]:

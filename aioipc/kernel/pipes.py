@@ -26,7 +26,7 @@ import termios
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
 from anyio.abc import AsyncResource, ByteReceiveStream, ByteSendStream
@@ -36,11 +36,8 @@ from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import BrokenResourceError, ClosedResourceError, EndOfStream
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
-
-LARGEST_READ = 1 << 20  # a pipe seldom holds more, and each read allocates as much as it asks for
-NO_WRITERS = "every copy of the pipe's write end is closed"
-NO_READERS = "every copy of the pipe's read end is closed"
+from .buffers import Buffer, check_positive, check_target, item_size, read_size
+from .lines import Lines
 
 
 class PipeAttribute(TypedAttributeSet):
@@ -70,17 +67,19 @@ class PipeSendStatistics:
     capacity: int  #: bytes the pipe can hold (``F_GETPIPE_SZ``), 0 where the system does not say
 
 
-class _PipeEnd(AsyncResource, TypedAttributeProvider):
+class PipeEnd(AsyncResource, TypedAttributeProvider):
     """One end: it owns its descriptor, which is -1 from the moment of closing on."""
 
     _fd = -1  # for __del__, where __init__ has refused
+    _kind = "pipe"
+    _others_gone: str  # what to say when the other end is gone
 
     def __init__(self, fd: int, direction: Literal["read", "write"]) -> None:
         _check_descriptor(fd, direction)
         os.set_inheritable(fd, False)
         os.set_blocking(fd, False)
         self._fd = fd
-        self._name = f"pipe's {direction} end"
+        self._name = f"{self._kind}'s {direction} end"
         self._queue = WaitQueue(DescriptorReadiness(fd, direction), self._name)
         self._bytes = 0
         self._calls = 0
@@ -113,7 +112,7 @@ class _PipeEnd(AsyncResource, TypedAttributeProvider):
         """
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            self._queue.close(lambda: os.close(fd))
+            self._queue.close(lambda: self._release(fd))
 
     async def aclose(self) -> None:
         """Do what `close` does, then give the loop a turn. Cancelled: it is closed all the same."""
@@ -138,12 +137,15 @@ class _PipeEnd(AsyncResource, TypedAttributeProvider):
         self._bytes += count
         self._calls += 1
 
+    def _release(self, fd: int) -> None:
+        os.close(fd)
+
     def _check_open(self) -> None:
         if self._fd < 0:
             raise ClosedResourceError(f"the {self._name} is closed")
 
 
-class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
+class PipeReceiveStream(PipeEnd, ByteReceiveStream):
     """The read end of a pipe, as a byte stream; ``async for chunk in stream`` reads it to its end.
 
     ``fd`` is the read end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
@@ -152,6 +154,8 @@ class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
 
     One task at a time may receive; a second one gets `BusyResourceError`.
     """
+
+    _others_gone = "every copy of the pipe's write end is closed"
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "read")
@@ -165,15 +169,15 @@ class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
         receiving, `TypeError` or `ValueError` where ``max_bytes`` is no positive integer.
         Cancelled: nothing was taken. See ``read(2)`` and ``pipe(7)``.
         """
-        size = _read_size(max_bytes)
+        size = read_size(max_bytes)
         with self._guard:
-            return self._received(await self._queue.take(os.read, self._fd, size))
+            return self._received(await self._queue.take(self._read, self._fd, size))
 
     def receive_nowait(self, max_bytes: int = 65536) -> bytes:
         """Return what is in the pipe as `receive` does, or raise `WouldBlock` where it is empty."""
-        size = _read_size(max_bytes)
+        size = read_size(max_bytes)
         with self._guard:
-            return self._received(self._queue.take_nowait(os.read, self._fd, size))
+            return self._received(self._queue.take_nowait(self._read, self._fd, size))
 
     async def receive_into(self, buffer: bytearray | memoryview) -> int:
         """Receive into the writable ``buffer``, and return how many of its bytes were filled, at least one.
@@ -181,11 +185,11 @@ class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
         Raises as `receive` does, `TypeError` where ``buffer`` cannot be written to and `ValueError` where it
         is empty or not contiguous. Cancelled: nothing was taken, the buffer is untouched. See ``readv(2)``.
         """
-        _check_target(buffer)
+        check_target(buffer)
         with self._guard:
-            count = await self._queue.take(os.readv, self._fd, [buffer])
+            count = await self._queue.take(self._readv, self._fd, [buffer])
         if not count:
-            raise EndOfStream(NO_WRITERS)
+            raise EndOfStream(self._others_gone)
         self._count(count)
         return count
 
@@ -193,14 +197,25 @@ class PipeReceiveStream(_PipeEnd, ByteReceiveStream):
         """Return how much was received, and what the pipe holds and can hold; works when closed too."""
         return PipeReceiveStatistics(self._bytes, self._calls, _buffered(self._fd), _capacity(self._fd))
 
+    def lines(self, *, encoding: str = "utf-8", errors: str = "strict", max_line: int | None = 1 << 20) -> Lines:
+        """Return an async iterator over the lines of text that the stream brings; see `Lines`.
+
+        Raises `LookupError` for an unknown ``encoding``, `ValueError` for one in which a line does not end
+        with the byte 10, `TypeError` or `ValueError` where ``max_line`` is no positive integer of bytes.
+        """
+        return Lines(self, encoding=encoding, errors=errors, max_line=max_line)
+
+    _read: Callable[[int, int], bytes] = staticmethod(os.read)
+    _readv: Callable[[int, list[bytearray | memoryview]], int] = staticmethod(os.readv)
+
     def _received(self, data: bytes) -> bytes:
         if not data:
-            raise EndOfStream(NO_WRITERS)
+            raise EndOfStream(self._others_gone)
         self._count(len(data))
         return data
 
 
-class PipeSendStream(_PipeEnd, ByteSendStream):
+class PipeSendStream(PipeEnd, ByteSendStream):
     """The write end of a pipe, as a byte stream.
 
     ``fd`` is the write end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
@@ -210,6 +225,8 @@ class PipeSendStream(_PipeEnd, ByteSendStream):
     One task at a time may send; a second one gets `BusyResourceError`. Several *processes* may write to one
     pipe: what they send in calls of up to ``select.PIPE_BUF`` bytes (4096 on Linux) is never mixed.
     """
+
+    _others_gone = "every copy of the pipe's read end is closed"
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd, "write")
@@ -224,7 +241,7 @@ class PipeSendStream(_PipeEnd, ByteSendStream):
         Cancelled: nothing of an ``item`` of up to ``select.PIPE_BUF`` bytes was sent. Of a longer one a part
         may have been, and ``statistics().bytes_sent`` has counted it. See ``write(2)`` and ``pipe(7)``.
         """
-        size = _check_item(item)
+        size = item_size(item)
         with self._guard:
             try:
                 sent = await self._queue.take(os.write, self._fd, item)
@@ -232,7 +249,7 @@ class PipeSendStream(_PipeEnd, ByteSendStream):
                 if sent < size:
                     await self._send_rest(item, sent)
             except BrokenPipeError as error:
-                raise BrokenResourceError(NO_READERS) from error
+                raise BrokenResourceError(self._others_gone) from error
 
     def send_nowait(self, item: Buffer) -> int:
         """Put into the pipe what goes at once, and return how many bytes that were, at least one.
@@ -240,12 +257,12 @@ class PipeSendStream(_PipeEnd, ByteSendStream):
         Up to ``select.PIPE_BUF`` bytes go all or not at all. Nothing to send: 0.
         Raises `WouldBlock` where the pipe is full, and as `send` does.
         """
-        _check_item(item)
+        item_size(item)
         with self._guard:
             try:
                 sent = self._queue.take_nowait(os.write, self._fd, item)
             except BrokenPipeError as error:
-                raise BrokenResourceError(NO_READERS) from error
+                raise BrokenResourceError(self._others_gone) from error
         self._count(sent)
         return sent
 
@@ -274,10 +291,10 @@ def create_pipe(capacity: int | None = None) -> tuple[PipeReceiveStream, PipeSen
     without free descriptors (EMFILE, ENFILE), or where the system cannot set a capacity (ENOTSUP).
     """
     if capacity is not None:
-        _check_positive("capacity", capacity)
+        check_positive("capacity", capacity)
         if capacity >= 1 << 31:
             raise ValueError(f"capacity must be below 2**31 bytes, not {capacity}")
-    read_fd, write_fd = _pipe_above_stdio()
+    read_fd, write_fd = open_pipe()
     try:
         if capacity is not None:
             _set_capacity(write_fd, capacity)
@@ -288,16 +305,32 @@ def create_pipe(capacity: int | None = None) -> tuple[PipeReceiveStream, PipeSen
     return PipeReceiveStream(read_fd), PipeSendStream(write_fd)
 
 
-def _pipe_above_stdio() -> tuple[int, int]:
+def open_pipe() -> tuple[int, int]:
+    """Make a pipe (close-on-exec, blocking) whose descriptors are above 2, and return its two ends."""
     read_fd, write_fd = os.pipe()
-    if min(read_fd, write_fd) > 2:
-        return read_fd, write_fd
     try:
-        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in (read_fd, write_fd)]
-    finally:
-        os.close(read_fd)
+        read_fd = above_stdio(read_fd)
+    except BaseException:
         os.close(write_fd)
-    return copies[0], copies[1]
+        raise
+    try:
+        return read_fd, above_stdio(write_fd)
+    except BaseException:
+        os.close(read_fd)
+        raise
+
+
+def above_stdio(fd: int) -> int:
+    """Move a descriptor that has the number of a standard stream up; return it, close-on-exec.
+
+    Raises `OSError` without free descriptors; it is closed then.
+    """
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
 
 
 def _set_capacity(fd: int, capacity: int) -> None:
@@ -324,37 +357,6 @@ def _buffered(fd: int) -> int:
         return 0
     (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
     return int(count)
-
-
-def _read_size(max_bytes: int) -> int:
-    if type(max_bytes) is not int or max_bytes < 1:
-        _check_positive("max_bytes", max_bytes)
-    return max_bytes if max_bytes < LARGEST_READ else LARGEST_READ
-
-
-def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-
-
-def _check_item(item: Buffer) -> int:
-    """Return the size of ``item`` in bytes, if the kernel can take it as it is."""
-    if type(item) is bytes:
-        return len(item)
-    with memoryview(item) as view:  # TypeError: a bytes-like object is required
-        if not view.c_contiguous:
-            raise ValueError("the memoryview to send is not contiguous")
-        return view.nbytes
-
-
-def _check_target(buffer: bytearray | memoryview) -> None:
-    with memoryview(buffer) as view:
-        if view.readonly:
-            raise TypeError(f"a writable buffer is required, not a read-only {type(buffer).__name__!r}")
-        if not view.nbytes or not view.c_contiguous:
-            raise ValueError(f"the buffer to receive into is {'not contiguous' if view.nbytes else 'empty'}")
 
 
 def _check_descriptor(fd: object, direction: str) -> None:

@@ -92,6 +92,33 @@ async def pipe() -> None:
             assert_type(chunk, bytes)
 
 
+async def fifo(path: Path) -> None:
+    async with await aioipc.open_fifo_reader(path, create=True, persistent=True) as reader:
+        assert_type(reader, aioipc.FifoReceiveStream)
+        assert_type(await reader.receive(), bytes)
+        async for line in reader.lines(max_line=None):
+            assert_type(line, str)
+    async with await aioipc.open_fifo_writer(b"path") as writer:
+        assert_type(writer, aioipc.FifoSendStream)
+        assert_type(writer.send_nowait(b"x"), int)
+
+
+async def upper(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
+    await send.send((await receive.receive()).upper())
+
+
+async def pipeline(path: Path) -> None:
+    async with await aioipc.open_pipeline(["cat", path], upper, [b"sort"]) as running:
+        assert_type(running, aioipc.Pipeline)
+        assert_type(running.stdin, aioipc.PipeSendStream | None)
+        assert_type(running.stdout, aioipc.PipeReceiveStream)
+        assert_type(await running.wait(), tuple[int, ...])
+    assert_type(running.returncodes, tuple[int | None, ...])
+    done = await aioipc.run_pipeline(["sort"], ["uniq", "-c"], input=b"data", check=True)
+    assert_type(done.stdout, bytes)
+    assert_type(done.returncodes, tuple[int, ...])
+
+
 async def shutdown() -> None:
     async with aioipc.graceful_shutdown(timeout=25) as scope:
         assert_type(scope, aioipc.GracefulShutdown)

@@ -1,0 +1,277 @@
+"""The FIFO (``fifo(7)``): a pipe with a name in the file system, where strangers meet.
+
+Once open it is a pipe, and both ends are the streams of `aioipc.kernel.pipes`. What differs is the meeting:
+
+* A reader opens at once. Before the first writer has come, ``read(2)`` says the same as after the last one has
+  left: end of file. Only ``poll(2)`` knows the difference, so it is asked first until a writer was noticed.
+* When the last writer leaves, ``poll`` reports a hang-up for ever. A persistent reader opens the FIFO for
+  reading *and* writing, which Linux allows: it is a writer of its own, so the last one never leaves.
+* A writer cannot open before there is a reader (``ENXIO``), and nothing in the kernel reports one. So it tries
+  again, after 1 ms at first and 20 ms at last. Rejected: a blocking ``open`` in a thread, which nothing can
+  cancel; opening for reading as well, which would make every FIFO look as if somebody read it.
+
+A path is looked at before it is opened, since opening a device or a strange file can do something, and looked
+at again when it is open, since it may have been replaced. Symbolic links are followed, as a shell does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from anyio import typed_attribute
+
+from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
+
+Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks for a reader
+
+_KINDS = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+
+class FifoAttribute(PipeAttribute):
+    """What ``stream.extra(…)`` can tell about a FIFO, through any stream wrapped around it."""
+
+    path: str = typed_attribute()  #: the absolute path by which it was opened
+
+
+class _FifoEnd(PipeEnd):
+    """What an end has because its pipe has a name."""
+
+    _kind = "FIFO"
+    _path: str
+    _remove: bool
+
+    @property
+    def path(self) -> str:
+        """The absolute path by which the FIFO was opened."""
+        return self._path
+
+    def is_removed(self) -> bool:
+        """Return True where no name leads to this FIFO any more (``unlink(2)``), so that nobody can come to it.
+
+        Whoever has it open can go on. Raises `ClosedResourceError` after closing.
+        """
+        return os.fstat(self.fileno()).st_nlink == 0
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """Every `FifoAttribute`; `ClosedResourceError` comes of asking a closed stream for those of a pipe."""
+        return {**super().extra_attributes, FifoAttribute.path: lambda: self._path}
+
+    def _release(self, fd: int) -> None:
+        try:
+            if self._remove:
+                _unlink(self._path, os.fstat(fd))
+        finally:
+            super()._release(fd)
+
+
+class FifoReceiveStream(_FifoEnd, PipeReceiveStream):
+    """The read end of a FIFO, as a byte stream; `open_fifo_reader` makes it.
+
+    It is a `PipeReceiveStream` that waits for the first writer to come. The end of the stream is when the last
+    of the writers that came has left; it is final, and a writer who comes later is not read. A persistent
+    reader has no end.
+    """
+
+    _others_gone = "every writer has left the FIFO"
+
+    def __init__(self, fd: int, path: str, *, remove: bool = False) -> None:
+        super().__init__(fd)
+        self._path, self._remove = path, remove
+        self._writer_came = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR  # then it is one itself
+        self._ended = False
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+
+    def _read(self, fd: int, size: int) -> bytes:
+        data = b"" if self._no_more() else os.read(fd, size)
+        self._ended = not data
+        return data
+
+    def _readv(self, fd: int, buffers: list[bytearray | memoryview]) -> int:
+        count = 0 if self._no_more() else os.readv(fd, buffers)
+        self._ended = not count
+        return count
+
+    def _no_more(self) -> bool:
+        """Return True after the end; raise `BlockingIOError` before the first writer."""
+        if not self._writer_came:
+            if not self._poll.poll(0):
+                raise BlockingIOError
+            self._writer_came = True
+        return self._ended
+
+
+class FifoSendStream(_FifoEnd, PipeSendStream):
+    """The write end of a FIFO, as a byte stream; `open_fifo_writer` makes it.
+
+    It is a `PipeSendStream`. `BrokenResourceError` says that all readers have left; when another one comes,
+    `send` works again.
+    """
+
+    _others_gone = "every reader has left the FIFO"
+
+    def __init__(self, fd: int, path: str, *, remove: bool = False) -> None:
+        super().__init__(fd)
+        self._path, self._remove = path, remove
+
+
+async def open_fifo_reader(
+    path: Path, *, create: bool = False, mode: int = 0o600, remove: bool = False, persistent: bool = False
+) -> FifoReceiveStream:
+    """Open a FIFO for reading, at once: writers may come later.
+
+    ``create`` makes it where there is none (``mkfifo(3)``) with exactly the permissions ``mode``, whatever the
+    umask; one that is there is taken as it is. ``remove`` takes the name away again at `close`, where this call
+    has made it. ``persistent`` outlives writers: others may come when the last one has left, and the stream
+    never ends. That needs permission to write, too.
+
+    Raises `FileNotFoundError` where there is none, `FileExistsError` where the path leads to something else,
+    `PermissionError` where its permissions forbid it, or where ``create`` meets somebody else's FIFO in a
+    directory that everybody writes to (``fs.protected_fifos`` in ``proc(5)`` says why),
+    `TypeError` or `ValueError` for a wrong ``path`` or ``mode`` and for ``remove`` without ``create``.
+    Cancelled: nothing was opened or made.
+    """
+    name = _check_arguments(path, create, mode, remove)
+    await asyncio.sleep(0)
+    made = _make(name, mode) if create else None
+    try:
+        fd = _open(name, os.O_RDWR if persistent else os.O_RDONLY, create and made is None)
+    except BaseException:
+        _take_back(name, made, remove)
+        raise
+    return FifoReceiveStream(fd, name, remove=remove and made is not None)
+
+
+async def open_fifo_writer(
+    path: Path, *, create: bool = False, mode: int = 0o600, remove: bool = False
+) -> FifoSendStream:
+    """Open a FIFO for writing as soon as somebody has it open for reading; wait for that.
+
+    The waiting looks every 20 ms at the latest and needs no thread; bound it with ``asyncio.timeout``.
+    ``create``, ``mode``, ``remove`` and the errors are those of `open_fifo_reader`. `FileNotFoundError` is also
+    raised where the FIFO vanishes meanwhile.
+    Cancelled: nothing is open, and a FIFO that this call has made is gone if ``remove`` is set.
+    """
+    name = _check_arguments(path, create, mode, remove)
+    await asyncio.sleep(0)
+    made = _make(name, mode) if create else None
+    try:
+        fd = await _wait_for_reader(name, create and made is None)
+    except BaseException:
+        _take_back(name, made, remove)
+        raise
+    return FifoSendStream(fd, name, remove=remove and made is not None)
+
+
+async def _wait_for_reader(name: str, suspicious: bool) -> int:
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return _open(name, os.O_WRONLY, suspicious)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _check_arguments(path: Path, create: bool, mode: object, remove: bool) -> str:
+    """Return the path as absolute text: it must lead to the same place when the FIFO is removed."""
+    name = os.fsdecode(path)
+    if not name or "\0" in name:
+        raise ValueError(f"{name!r} cannot be the path of a FIFO")
+    if not isinstance(mode, int) or isinstance(mode, bool):
+        raise TypeError(f"mode must be an int, not {type(mode).__name__}")
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode must be permissions between 0 and 0o777, not {mode:#o}")
+    if remove and not create:
+        raise ValueError("remove=True takes away what create=True has made; without it there is nothing to remove")
+    return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
+
+
+def _make(name: str, mode: int) -> os.stat_result | None:
+    """Make a FIFO and return what it is; None where something has that name already."""
+    try:
+        os.mkfifo(name, mode)
+    except FileExistsError:
+        return None
+    made = os.lstat(name)
+    if stat.S_IMODE(made.st_mode) != mode:  # the umask took some away
+        os.chmod(name, mode)
+    return made
+
+
+def _open(name: str, flags: int, suspicious: bool) -> int:
+    """Open the FIFO without blocking; `OSError` with ENXIO where a writer meets no reader."""
+    _check_kind(name, _look(name))
+    try:
+        fd = above_stdio(os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+    except PermissionError as error:
+        raise _forbidden(name, "its permissions forbid it") from error
+    try:
+        found = os.fstat(fd)
+        _check_kind(name, found)
+        if suspicious:
+            _check_owner(name, found)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _look(name: str) -> os.stat_result:
+    try:
+        return os.stat(name)
+    except FileNotFoundError:
+        dangling = os.path.islink(name)
+        text = "is a symbolic link to nothing" if dangling else "there is no FIFO (any more); create=True makes one"
+        raise FileNotFoundError(errno.ENOENT, text, name) from None
+
+
+def _check_kind(name: str, found: os.stat_result) -> None:
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFIFO:
+        raise FileExistsError(errno.EEXIST, f"is {_KINDS.get(kind, 'something else')}, not a FIFO", name)
+
+
+def _check_owner(name: str, found: os.stat_result) -> None:
+    """Refuse what ``open(2)`` with O_CREAT refuses under ``fs.protected_fifos``: somebody may lie in wait."""
+    place = os.stat(os.path.dirname(os.path.realpath(name)))
+    shared = place.st_mode & stat.S_ISVTX and place.st_mode & (stat.S_IWOTH | stat.S_IWGRP)
+    if shared and found.st_uid not in (os.geteuid(), place.st_uid):
+        raise _forbidden(name, "it was made by somebody else in a directory that others may write to")
+
+
+def _forbidden(name: str, reason: str) -> PermissionError:
+    found = os.stat(name)
+    text = f"may not be opened: {reason} (owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):#o})"
+    return PermissionError(errno.EACCES, text, name)
+
+
+def _take_back(name: str, made: os.stat_result | None, remove: bool) -> None:
+    if remove and made is not None:
+        _unlink(name, made)
+
+
+def _unlink(name: str, known: os.stat_result) -> None:
+    """Remove the name, unless it is gone or leads to another file by now."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(os.lstat(name), known):
+            os.unlink(name)
