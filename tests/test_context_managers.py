@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
@@ -52,6 +53,28 @@ async def PipeSendStream(stack: AsyncExitStack) -> Manager:
     receive, send = aioipc.create_pipe()
     await stack.enter_async_context(receive)
     return send
+
+
+@maker
+async def FifoReceiveStream(stack: AsyncExitStack) -> Manager:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    return await aioipc.open_fifo_reader(f"{folder}/fifo", create=True, remove=True)
+
+
+@maker
+async def FifoSendStream(stack: AsyncExitStack) -> Manager:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    await stack.enter_async_context(await aioipc.open_fifo_reader(f"{folder}/fifo", create=True))
+    return await aioipc.open_fifo_writer(f"{folder}/fifo")
+
+
+@maker
+async def Pipeline(stack: AsyncExitStack) -> Manager:
+    async def copy(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
+        async for chunk in receive:
+            await send.send(chunk)
+
+    return await aioipc.open_pipeline(["sleep", "1000"], copy, ["cat"])
 
 
 @maker
