@@ -27,6 +27,26 @@ class Inheritance(NamedTuple):
     scoreboard: int
     stderr: int
     """Takes the place of standard error until the worker is ready, so that a failed boot can be explained."""
+    logs: int = -1
+    """Pipe for log records; -1 for none."""
+    output_pipe: int = -1
+    """Pipe that is to be standard output; -1 to leave it as it is."""
+    error_pipe: int = -1
+    """Pipe that is to be standard error once the worker is ready; -1 to leave it as it is."""
+
+    def layout(self) -> list[bool]:
+        """Tell which of them there are, in order: the others cannot be sent."""
+        return [fd >= 0 for fd in self]
+
+    def present(self) -> list[int]:
+        """Return those that there are, in order."""
+        return [fd for fd in self if fd >= 0]
+
+    @classmethod
+    def received(cls, layout: list[bool], fds: list[int]) -> Inheritance:
+        """Put together what was sent as a layout and its descriptors."""
+        numbers = iter(fds)
+        return cls(*(next(numbers) if here else -1 for here in layout))
 
 
 def become_worker(parent: int, entry: str, inheritance: Inheritance, command: list[str] | None) -> NoReturn:
@@ -128,15 +148,18 @@ def _own_session_and_signals() -> None:
 
 def _exec(entry: str, inheritance: Inheritance, command: list[str]) -> NoReturn:
     failpoints.hit("before-exec")
-    for fd in inheritance:
+    for fd in inheritance.present():
         os.set_inheritable(fd, True)
     os.execv(command[0], [*command, entry, *map(str, inheritance)])
 
 
 def _run(entry: str, inheritance: Inheritance) -> int:
-    for fd in inheritance:
+    for fd in inheritance.present():
         os.set_inheritable(fd, False)
-    saved = os.dup(2)
+    if inheritance.output_pipe >= 0:
+        os.dup2(inheritance.output_pipe, 1)
+        os.close(inheritance.output_pipe)
+    saved = inheritance.error_pipe if inheritance.error_pipe >= 0 else os.dup(2)
     os.dup2(inheritance.stderr, 2)
     module, _, name = entry.partition(":")
     function: Callable[[Inheritance, int], int] = getattr(importlib.import_module(module), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
@@ -15,6 +16,8 @@ from .boot import Inheritance
 from .scoreboard import Scoreboard
 
 _SEND_BUFFER = 1 << 20
+LOG_PIPE = 1 << 18
+"""Bytes of log records that wait for the master at most: a thousand or so."""
 
 
 class ExitReport(NamedTuple):
@@ -42,9 +45,13 @@ class ChildOwner(Protocol):
 
 
 class Child:
-    """The master's ends of one worker's descriptors. Create it, hand `inheritance` to the zygote, close it."""
+    """The master's ends of one worker's descriptors. Create it, hand `inheritance` to the zygote, close it.
 
-    def __init__(self, slots: int) -> None:
+    ``logs`` gives it a pipe for log records, ``capture`` pipes in place of its standard output and error. The
+    read ends are `pipes`, by the names that `Inheritance` has for the write ends.
+    """
+
+    def __init__(self, slots: int, *, logs: bool = False, capture: bool = False) -> None:
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.owner: ChildOwner | None = None
@@ -58,14 +65,21 @@ class Child:
             self.scoreboard: Scoreboard = Scoreboard(self._their_scoreboard)
             undo.callback(self.scoreboard.close)
             self._stderr: int | None = open_anonymous_file("stderr")
+            undo.callback(os.close, self._stderr)
+            self.pipes: dict[str, int] = {}
+            self._their_pipes: dict[str, int] = {}
+            for name in ["logs"] * logs + ["output_pipe", "error_pipe"] * capture:
+                self.pipes[name], self._their_pipes[name] = _pipe(undo)
+            if logs:  # a task must never wait for the master to read its records
+                os.set_blocking(self._their_pipes["logs"], False)
+                _enlarge(self._their_pipes["logs"])
             undo.pop_all()
 
     def inheritance(self) -> Inheritance:
         """Return the descriptors the worker gets; they are still ours to close."""
         assert self._stderr is not None
-        return Inheritance(
-            self._their_data.fileno(), self._their_control.fileno(), self._their_scoreboard, self._stderr
-        )
+        data, control = self._their_data.fileno(), self._their_control.fileno()
+        return Inheritance(data, control, self._their_scoreboard, self._stderr, **self._their_pipes)
 
     def handed_over(self) -> None:
         """Close our copies of the worker's ends, so that its death is an end of file here."""
@@ -74,6 +88,7 @@ class Child:
         if self._their_scoreboard >= 0:
             os.close(self._their_scoreboard)
             self._their_scoreboard = -1
+        _close_all(self._their_pipes)
 
     def ready(self) -> None:
         """Forget the captured standard error: the worker has the real one from now on."""
@@ -105,6 +120,7 @@ class Child:
         """Close everything; may be called twice."""
         self.handed_over()
         self.ready()
+        _close_all(self.pipes)
         self.data.close()
         self.control.close()
         if self.pidfd is not None:
@@ -123,6 +139,25 @@ def tail(fd: int, limit: int = 8192) -> str:
 
 def _nothing() -> None:
     pass
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    ours, theirs = os.pipe()
+    undo.callback(os.close, ours)
+    undo.callback(os.close, theirs)
+    os.set_blocking(ours, False)
+    return ours, theirs
+
+
+def _enlarge(fd: int) -> None:
+    """Make a pipe hold more, where the user's share of pipe memory (fs.pipe-user-pages-soft) allows that."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, LOG_PIPE)
+
+
+def _close_all(fds: dict[str, int]) -> None:
+    while fds:
+        os.close(fds.popitem()[1])
 
 
 def _socket_pair(undo: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import pickle
@@ -109,7 +110,8 @@ class Zygote:
         """
         token, self._next_token = self._next_token, self._next_token + 1
         self._children[token] = child
-        self._request(("spawn", token, fresh), list(child.inheritance()), child.handed_over)
+        inheritance = child.inheritance()
+        self._request(("spawn", token, fresh, inheritance.layout()), inheritance.present(), child.handed_over)
 
     def kill(self, child: Child, signum: int = signal.SIGKILL) -> None:
         """Send a signal to a worker's whole process group; one that is gone already is no error."""
@@ -266,6 +268,13 @@ def _fresh_command() -> list[str]:
     return _interpreter("from aioipc.supervisor.boot import main_after_exec as main; main()")
 
 
+def _is_inherited(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # a daemon has closed it
+        return False
+
+
 def _existing_directory() -> str | None:
     """Return where to start: where we are, unless that was removed; some interpreters cannot start there."""
     try:
@@ -276,9 +285,10 @@ def _existing_directory() -> str | None:
 
 
 def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[bytes]:
-    fd = theirs.fileno()
+    """Start it with descriptors 0 to 2 taken, so that nothing that is sent to it gets one of these numbers."""
+    fd = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
     try:
-        stderr = os.dup(2)
+        stderr = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 3)
     except OSError:  # a daemon has closed it
         stderr = -1
     command = _interpreter(f"from aioipc.supervisor.zygote_main import main; main({fd}, {stderr})")
@@ -286,6 +296,7 @@ def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[byt
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
+            stdout=None if _is_inherited(1) else subprocess.DEVNULL,
             stderr=captured,
             pass_fds=[fd] if stderr < 0 else [fd, stderr],
             start_new_session=True,
@@ -293,5 +304,6 @@ def _start_process(theirs: socket.socket, captured: int) -> subprocess.Popen[byt
             cwd=_existing_directory(),
         )
     finally:
+        os.close(fd)
         if stderr >= 0:
             os.close(stderr)

@@ -4,7 +4,7 @@ The master never forks: it has threads and a loop. It starts this process by exe
 SEQPACKET pair; one packet is one request or one report.
 
     master → zygote   ("start", settings, preload, entry, command)
-                      ("spawn", token, fresh) + 4 descriptors      ("kill", token, signal)
+                      ("spawn", token, fresh, layout) + descriptors      ("kill", token, signal)
     zygote → master   ("up", pid)   ("preload-failed", text)
                       ("spawned", token, pid) + a pidfd            ("refused", token, text)
                       ("exited", token, exit code, user seconds, system seconds, peak memory in KiB)
@@ -35,7 +35,7 @@ from . import boot
 ORPHAN_GRACE = 1.0
 _WARM_UP_AFTER = 200  # ms
 _PACKET = 1 << 18
-_FDS = 4
+_FDS = len(boot.Inheritance._fields)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -88,7 +88,8 @@ class ZygoteProcess:
         if verb == "start":
             self._start(*arguments)
         elif verb == "spawn":
-            self._spawn(arguments[0], arguments[1], fds)
+            token, fresh, layout = arguments
+            self._spawn(token, fresh, layout, fds)
         elif verb == "kill":
             self._kill(*arguments)
         return True
@@ -132,12 +133,12 @@ class ZygoteProcess:
                 importlib.import_module(name)
         self._settle_memory()
 
-    def _spawn(self, token: int, fresh: bool, fds: list[int]) -> None:
-        if len(fds) != _FDS:  # the kernel drops what does not fit
+    def _spawn(self, token: int, fresh: bool, layout: list[bool], fds: list[int]) -> None:
+        if len(fds) != sum(layout):  # the kernel drops what does not fit
             _close(*fds)
             self._report("refused", token, "the zygote may open no more files (RLIMIT_NOFILE, ulimit -n)")
             return
-        inheritance, parent = boot.Inheritance(*fds), os.getpid()
+        inheritance, parent = boot.Inheritance.received(layout, fds), os.getpid()
         try:
             failpoints.hit("zygote-before-fork")
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -148,7 +149,7 @@ class ZygoteProcess:
         finally:
             if os.getpid() == parent:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-                _close(*inheritance)
+                _close(*fds)
         if pid == 0:
             self._leave_to_child()
             boot.become_worker(parent, self._entry, inheritance, self._command if fresh else None)
