@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .kernel.signals import open_signal_receiver as open_signal_receiver
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
+    from .pool.output_lines import OutputLine as OutputLine
     from .pool.pool import Pool as Pool
     from .pool.pool import PoolStatistics as PoolStatistics
     from .pool.pool import WorkerStatistics as WorkerStatistics
@@ -86,6 +87,7 @@ _HOMES = {
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
+    "aioipc.pool.output_lines": "OutputLine",
     "aioipc.pool.pool": "Pool PoolStatistics WorkerStatistics",
     "aioipc.supervisor.shutdown": "GracefulShutdown graceful_shutdown run",
 }
@@ -100,6 +102,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Job",
     "Lines",
     "MapResults",
+    "OutputLine",
     "PipeAttribute",
     "PipeReceiveStatistics",
     "PipeReceiveStream",

@@ -16,6 +16,7 @@ from ..exceptions import WorkerBootError
 from ..supervisor.child import ExitReport
 from ..supervisor.zygote import Zygote
 from ..wire.pool_protocol import ResultItem
+from .relays import RelayOptions
 from .worker_handle import WorkerHandle, WorkerOwner
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Crew:
         *,
         preload: Sequence[str],
         fresh: bool,
+        relay: RelayOptions,
     ) -> None:
         self.workers: dict[int, WorkerHandle] = {}
         self.started: int = 0
@@ -67,6 +69,7 @@ class Crew:
         self._options = options
         self._preload = preload
         self._fresh = fresh
+        self._relay = relay
         self._boot_failures = 0
         self._fruitless = 0
         self._stopping = False
@@ -110,7 +113,7 @@ class Crew:
         return Zygote(
             self._loop,
             entry="aioipc.pool.worker_main:main",
-            preload=self._preload,
+            preload=[*self._relay.preload, *self._preload],
             on_up=self._zygote_up,
             on_lost=self._zygote_lost,
             on_doom=self._doomed,
@@ -146,7 +149,7 @@ class Crew:
 
     def _start_worker(self, number: int) -> None:
         try:
-            worker = WorkerHandle(self._loop, number, self, self._options)
+            worker = WorkerHandle(self._loop, number, self, self._options, self._relay)
         except OSError as error:
             hint = " (RLIMIT_NOFILE, ulimit -n)" if error.errno == errno.EMFILE else ""
             self._boot_failed(ExitReport(None, f"was not even asked for: {error}{hint}"), "")

@@ -266,6 +266,7 @@ class Master:
             "oom": oom,
             "pid": worker.pid,
             "slot": worker.number,
+            "stderr": worker.relays.stderr_tail(),
         }
 
     def _carry_out(self, task: Task, verdict: str, crash: dict[str, Any]) -> None:

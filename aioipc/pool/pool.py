@@ -22,6 +22,8 @@ from .heartbeat import LEAST_TIMEOUT
 from .job import Job, Task
 from .mapping import MapResults, MapState, MapTask
 from .master import Master
+from .output_lines import OutputLine
+from .relays import relay_options
 from .sizing import default_workers
 from .window import window_size
 
@@ -109,6 +111,11 @@ class Pool:
         interpreter.
     spin
         Seconds that an idle worker keeps asking for more work before it sleeps: less latency for more CPU.
+    logs
+        Whether what workers log comes out of this process's `logging`.
+    capture
+        What becomes of the workers' standard output and error: ``False`` leaves them as they are inherited,
+        ``True`` logs each line to ``aioipc.output``, a function is called with each line, in the loop.
 
     Raises TypeError and ValueError for options that cannot be, UnsupportedPlatform elsewhere than on Linux.
     """
@@ -124,6 +131,8 @@ class Pool:
         preload: Sequence[str] = (),
         start_method: Literal["zygote", "spawn"] = "zygote",
         spin: float = 0.0,
+        logs: bool = True,
+        capture: bool | Callable[[OutputLine], object] = False,
     ) -> None:
         if workers is None:
             workers, self._sizing = default_workers()
@@ -141,6 +150,7 @@ class Pool:
             raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
         self._preload = tuple(preload)
         self._fresh = start_method == "spawn"
+        self._relay = relay_options(logs, capture)
         self._functions = FunctionTable()
         self._number = 0
         self._master: Master | None = None
@@ -171,7 +181,9 @@ class Pool:
             "concurrency": self._concurrency,
             "spin": self._spin,
         }
-        master.crew = Crew(self._loop, self._size, master, options, preload=self._preload, fresh=self._fresh)
+        master.crew = Crew(
+            self._loop, self._size, master, options, preload=self._preload, fresh=self._fresh, relay=self._relay
+        )
         master.watch_hearts(self._heartbeat_timeout)
         self._master = master
         _log.info("%d workers, by %s", self._size, self._sizing)

@@ -16,6 +16,7 @@ from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
 from ..wire.pool_protocol import ASYNC, TIMED, ResultItem, TaskItem
 from .heartbeat import Heart
 from .job import Task
+from .relays import RelayOptions, Relays
 from .scheduling import MAX_AHEAD
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ class WorkerHandle:
     """One worker process from the request for it to its end. ``number`` is its place in the pool."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, number: int, owner: WorkerOwner, options: dict[str, Any]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        number: int,
+        owner: WorkerOwner,
+        options: dict[str, Any],
+        relay: RelayOptions,
     ) -> None:
         self.number = number
         self.state: str = "STARTING"
@@ -73,12 +79,13 @@ class WorkerHandle:
         concurrency: int = options["concurrency"]
         self._serials = [0] * (concurrency + MAX_AHEAD)
         self._free = list(range(concurrency + MAX_AHEAD))[::-1]
-        self.child: Child = Child(concurrency + MAX_AHEAD)
+        self.child: Child = Child(concurrency + MAX_AHEAD, logs=relay.logs, capture=relay.capture)
         self.child.owner = self
+        self.relays: Relays = Relays(loop, number, relay, self.child)
         self._zygote: Zygote | None = None
         self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)
         self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore, scratch=CONTROL_SCRATCH)
-        settings = {**current_settings(), **options, "name": f"aioipc-worker-{number}"}
+        settings = {**current_settings(), **options, **self.relays.settings, "name": f"aioipc-worker-{number}"}
         self._data.send(protocol.encode_boot(settings))
 
     @property
@@ -187,15 +194,18 @@ class WorkerHandle:
         """Let go of the worker's descriptors and memory."""
         self._data.close()
         self._control.close()
+        self.relays.close()
         self.child.close()
 
     # -- ChildOwner ----------------------------------------------------------------------------------
 
     def child_spawned(self) -> None:
         """See `ChildOwner`."""
+        self.relays.start()
 
     def child_exited(self, report: ExitReport) -> None:
         """Hear what it said before it died, then pass the news on."""
+        self.relays.drain()
         self._data.drain_input()
         self._control.drain_input()
         self.state = "EXITED"
@@ -215,6 +225,7 @@ class WorkerHandle:
 
     def _on_results(self, frame: Frame) -> None:
         results = protocol.decode_results(frame)
+        self.relays.before_results()
         self.finished += len(results)
         self._owner.worker_answered(self, results)
         self._expect_exit()
@@ -222,6 +233,7 @@ class WorkerHandle:
     def _on_ready(self, frame: Frame) -> None:
         if self.child.pid is None:  # it can be quicker than the zygote's report about it
             self.child.pid = protocol.decode_pid(frame)
+            self.relays.start()
         self.state = "RUNNING"
         self.was_ready = True
         self.child.ready()

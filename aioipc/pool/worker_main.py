@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..supervisor.boot import Inheritance, release_stderr
 from ..wire import pool_protocol as protocol
@@ -14,12 +14,17 @@ from ..wire.pool_protocol import TaskItem
 from .worker import MasterGone, Worker
 from .worker_control import ControlThread
 
+if TYPE_CHECKING:
+    from .worker_logging import LogSender
+
 
 def main(inheritance: Inheritance, saved_stderr: int) -> int:
     """Be a worker; returns the exit status. Entry function of the zygote's children."""
     worker = Worker(inheritance, _enter_loop)
+    sender: LogSender | None = None
     try:
         worker.boot()
+        sender = _send_logs(inheritance.logs, worker.settings)
         worker.take_signals()
         worker.scoreboard.register()
         ControlThread(worker).start()
@@ -31,6 +36,9 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
         _close_loop()
     except MasterGone:
         return 1
+    finally:
+        if sender is not None:
+            sender.say_lost()
     return 0
 
 
@@ -39,6 +47,15 @@ def _enter_loop(worker: Worker, task: TaskItem, coroutine: CoroutineType[Any, An
     from .worker_async import run_async_phase
 
     run_async_phase(worker, task, coroutine)
+
+
+def _send_logs(fd: int, settings: dict[str, Any]) -> LogSender | None:
+    """Send log records to the master, where it wants them; else `logging` is not even imported."""
+    if fd < 0:
+        return None
+    from .worker_logging import install
+
+    return install(fd, settings["logs"])
 
 
 def _close_loop() -> None:

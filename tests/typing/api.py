@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import assert_type
+from typing import Literal, assert_type
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -63,6 +63,19 @@ async def map_functions(pool: aioipc.Pool, urls: AsyncIterator[Path]) -> None:
         assert_type([count async for count in results], list[int])
     async for body in pool.map(functools.partial(fetch, retries=1), ["a"]):
         assert_type(body, bytes)
+
+
+def capture(line: aioipc.OutputLine) -> None:
+    assert_type((line.slot, line.pid, line.text), tuple[int, int, str])
+    assert_type(line.stream, Literal["stdout", "stderr"])
+
+
+def capturing_pools(lines: list[aioipc.OutputLine]) -> None:
+    aioipc.Pool(1, capture=capture)
+    aioipc.Pool(1, capture=lines.append, logs=False)
+    aioipc.Pool(1, capture=True)
+    aioipc.Pool(1, capture=print)
+    aioipc.Pool(1, capture="yes")  # type: ignore[arg-type]
 
 
 def statistics(pool: aioipc.Pool) -> None:

@@ -1,0 +1,116 @@
+"""Log records of a worker, handed to the loggers of the master as if they had been logged here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from ..wire.log_protocol import Record, RecordDecoder
+
+_log = logging.getLogger("aioipc.pool")
+
+PORTION = 8192
+"""Bytes read in one turn of the loop: so many records that handling them takes a few milliseconds."""
+PORTIONS_AHEAD = 4
+"""Portions read before results are: records come before the result of their task, unless it has flooded us."""
+
+
+class LogRelay:
+    """Reads the log pipe ``fd`` of worker ``number`` on the loop; the descriptor stays its owner's."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, number: int) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._number = number
+        self._decoder = RecordDecoder(self._garbage)
+        self._warned = False
+        loop.add_reader(fd, self._readable)
+
+    def read_ahead(self) -> None:
+        """Read what is there, but not for long."""
+        for _ in range(PORTIONS_AHEAD):
+            if not self._read():
+                return
+
+    def drain(self, limit: int) -> None:
+        """Read what a worker that has ended left behind, at most ``limit`` bytes."""
+        for _ in range(limit // PORTION + 1):
+            if not self._read():
+                return
+
+    def close(self) -> None:
+        """Stop reading; may be called twice."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            self._fd = -1
+
+    def _readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Read one portion and log it; False where that was all there is."""
+        if self._fd < 0:
+            return False
+        try:
+            data = os.read(self._fd, PORTION)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not data:  # a task has closed it, or the worker has ended
+            self.close()
+            return False
+        for record in self._decoder.feed(data):
+            if record.lost:
+                _log.warning("%d log records of worker %d were lost", record.lost, self._number)
+            if record.name:
+                self._replay(record)
+        return len(data) == PORTION
+
+    def _replay(self, record: Record) -> None:
+        try:
+            logger = logging.getLogger(record.name)
+            if logger.isEnabledFor(record.levelno):
+                logger.handle(to_log_record(record, self._number))
+        except Exception as error:  # a handler's or filter's own; it must not cost the records that follow
+            self._loop.call_exception_handler(
+                {"message": f"a log record of worker {self._number} could not be handled", "exception": error}
+            )
+
+    def _garbage(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning("worker %d has written to the descriptor of its log records; that is ignored", self._number)
+
+
+def to_log_record(record: Record, number: int) -> logging.LogRecord:
+    """Return the record as `logging` has it, with ``worker`` as an attribute of its own."""
+    name = record.process_name
+    log_record = logging.makeLogRecord(
+        {
+            **record.extra,
+            "name": record.name,
+            "msg": record.message,
+            "args": None,
+            "levelno": record.levelno,
+            "levelname": record.levelname,
+            "pathname": record.pathname,
+            "filename": os.path.basename(record.pathname),
+            "module": os.path.splitext(os.path.basename(record.pathname))[0],
+            "lineno": record.lineno,
+            "funcName": record.function,
+            "thread": record.thread,
+            "threadName": record.thread_name,
+            "process": record.process,
+            "processName": f"aioipc-worker-{number}" if name in (None, "MainProcess") else name,
+            "taskName": record.task_name,
+            "exc_info": None,
+            "exc_text": record.exc_text,
+            "stack_info": record.stack_info,
+            "worker": number,
+        }
+    )
+    ago = record.created - log_record.created
+    log_record.relativeCreated += ago * 1000
+    log_record.created = record.created
+    log_record.msecs = float(int(record.created % 1 * 1000))
+    return log_record

@@ -1,0 +1,130 @@
+"""What a worker writes to standard output and standard error, read by its master line by line.
+
+The pipes are read in the callback, a portion a turn. While one is full the worker's ``print`` waits, so nothing is
+lost and nothing piles up here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+from .output_lines import LineSplitter, OutputLine
+
+_log = logging.getLogger("aioipc.pool")
+_output_log = logging.getLogger("aioipc.output")
+
+PORTION = 8192
+"""Bytes read at once."""
+LINES = 64
+"""Lines handed over in one turn of the loop; a portion may hold thousands of empty ones."""
+TAIL = 8192
+"""Bytes that are kept for the report of a crash."""
+
+Sink = Callable[[OutputLine], object]
+
+
+def log_line(line: OutputLine) -> None:
+    """Log a line to ``aioipc.output``: INFO what came from standard output, WARNING what came from standard error."""
+    level = logging.INFO if line.stream == "stdout" else logging.WARNING
+    if not _output_log.isEnabledFor(level):
+        return
+    text, arguments = "worker %d (pid %d): %s", (line.slot, line.pid, line.text)
+    record = _output_log.makeRecord(_output_log.name, level, __file__, 0, text, arguments, None)
+    record.process, record.processName = line.pid, f"aioipc-worker-{line.slot}"
+    record.worker, record.stream = line.slot, line.stream
+    _output_log.handle(record)
+
+
+class OutputRelay:
+    """Reads the pipe ``fd`` of worker ``number`` on the loop and hands lines to ``sink``; the descriptor stays its
+    owner's. It reads from `start` on, since a line names the pid.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        number: int,
+        stream: Literal["stdout", "stderr"],
+        sink: Sink,
+    ) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._number = number
+        self._stream = stream
+        self._sink = sink
+        self._pid = -1
+        self._splitter = LineSplitter()
+        self._lines: deque[str] = deque()
+        self._tail = bytearray()
+        self._due = False
+
+    def start(self, pid: int) -> None:
+        """Begin to read; done so already: do nothing."""
+        if self._pid < 0 <= self._fd:
+            self._pid = pid
+            self._loop.add_reader(self._fd, self._readable)
+
+    def tail(self) -> str:
+        """Return the end of all that was read."""
+        return self._tail.decode("utf-8", "replace")
+
+    def drain(self, limit: int) -> None:
+        """Read what a worker that has ended left behind, at most ``limit`` bytes, and hand all of it over.
+
+        There may be no end of file: a process that it has started can live on and hold the pipe open.
+        """
+        for _ in range(limit // PORTION + 1):
+            if not self._read():
+                break
+        self._lines.extend(self._splitter.finish())
+        self._deliver(len(self._lines))
+
+    def close(self) -> None:
+        """Stop reading; may be called twice."""
+        if self._fd >= 0:
+            if self._pid >= 0:
+                self._loop.remove_reader(self._fd)
+            self._fd = -1
+
+    def _readable(self) -> None:
+        if not self._lines:
+            self._read()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand over some lines; the rest in the next turn."""
+        self._due = False
+        self._deliver(LINES)
+        if self._lines and not self._due:
+            self._due = True
+            self._loop.call_soon(self._go_on)
+
+    def _read(self) -> bool:
+        """Read one portion; False where that was all there is."""
+        if self._fd < 0:
+            return False
+        try:
+            data = os.read(self._fd, PORTION)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not data:  # the worker has closed it, or has ended
+            self.close()
+            return False
+        self._lines.extend(self._splitter.feed(data))
+        self._tail += data[-TAIL:]
+        del self._tail[:-TAIL]
+        return True
+
+    def _deliver(self, count: int) -> None:
+        for _ in range(min(count, len(self._lines))):
+            line = OutputLine(self._number, self._pid, self._stream, self._lines.popleft())
+            try:
+                self._sink(line)
+            except Exception:
+                _log.exception("the function given as capture= has failed for %r", line)
