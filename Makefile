@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format docs bench clean
 
 run: $(VENV)/.run           ## the main job: index the standard library on a pool of workers
 	$(BIN)/python examples/word_index.py
@@ -21,6 +21,9 @@ lint: $(VENV)/.lint         ## style, types, completeness of the public types
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.docs         ## the documentation as a site, in site/; a broken link fails
+	$(BIN)/zensical build --strict --clean
 
 bench: $(VENV)/.bench       ## the pool beside its peers (ARGS="--quick" for a first look)
 	$(BIN)/python -m benchmarks pool $(ARGS)
@@ -42,9 +45,13 @@ $(VENV)/.lint: pyproject.toml $(VENV)/.test
 	$(PIP) --editable '.[lint]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(VENV)/.bench: pyproject.toml $(VENV)/.run
 	$(PIP) --editable '.[bench]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,14 @@
 """Every Python block of the documentation runs: those of one page in order, in one namespace.
 
-A block under an HTML comment ``<!-- not run: reason -->`` is left out.
+A block under an HTML comment ``<!-- not run: reason -->`` is left out. Links lead somewhere (`make docs` looks at their
+anchors too), and the site has all pages.
 """
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,8 @@ import pytest
 from .harness.markdown import program, python_blocks
 from .harness.scripts import ROOT, run_script
 
-PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
+DOCS = ROOT / "docs"
+PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if page.exists()]
 
 SAMPLE = """
 # Page
@@ -74,3 +79,28 @@ def test_a_failing_block_is_found_by_its_line(tmp_path: Path) -> None:
     assert done.stdout == "42\n"
     assert f'File "{page}", line 33' in done.stderr
     assert "ValueError: here" in done.stderr
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("[CE]*.md"), *ROOT.glob("examples/*.md")], ids=str)
+def test_links(page: Path) -> None:
+    """Files exist; a page of the site does not lead out of it."""
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in link:
+            target = (page.parent / link).resolve()
+            assert target.exists(), link
+            assert DOCS not in page.parents or DOCS in target.parents, link
+
+
+def nav_pages(nav: object) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, list):
+        for item in nav:
+            yield from nav_pages(item)
+    elif isinstance(nav, dict):
+        yield from nav_pages([*nav.values()])
+
+
+def test_the_site_has_every_page() -> None:
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    assert sorted(nav_pages(project["nav"])) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
