@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .pool.executor import PoolExecutor as PoolExecutor
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
     from .pool.output_lines import OutputLine as OutputLine
@@ -85,6 +86,7 @@ _HOMES = {
     "aioipc.kernel.send_signal": "send_signal",
     "aioipc.kernel.signal_runbook": "SignalRunbook",
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
+    "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
     "aioipc.pool.output_lines": "OutputLine",
@@ -110,6 +112,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PipeSendStream",
     "Pipeline",
     "Pool",
+    "PoolExecutor",
     "PoolStatistics",
     "SignalInfo",
     "SignalReceiver",

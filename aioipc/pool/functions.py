@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import pickle
 from collections.abc import Callable, Mapping
 from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, ModuleType
@@ -58,7 +59,8 @@ class FunctionTable:
     def __init__(self) -> None:
         self._known: dict[object, Function] = {}
         self._by_code: dict[object, Function] = {}
-        self._next_id = 1
+        self._ids = itertools.count(1)  # an executor prepares tasks in the threads that submit them
+        self._last_id = 0
 
     def prepare(self, function: Callable[..., Any], arguments: tuple[object, ...]) -> tuple[Function, bytes]:
         """Return the function's record and the payload of a task that calls it with the arguments.
@@ -85,7 +87,7 @@ class FunctionTable:
         return self._inline(function)
 
     def _intern(self, function: Any) -> Function:
-        if self._next_id > _REMEMBER or getattr(function, "__closure__", None):
+        if self._last_id >= _REMEMBER or getattr(function, "__closure__", None):
             return self._inline(function)
         watched: list[tuple[Mapping[str, Any], str, object]] = []
         try:
@@ -101,11 +103,11 @@ class FunctionTable:
             except Exception as error:
                 text = f"the function {_name_of(function)} cannot be sent to a worker: {error}"
                 raise SerializationError(text) from error
-        record = Function(self._next_id, _name_of(function), _is_async(function), pickled)
+        self._last_id = number = next(self._ids)
+        record = Function(number, _name_of(function), _is_async(function), pickled)
         record.watched = watched
         if (before := self._known.get(function)) is not None:
             record.seconds = before.seconds
-        self._next_id += 1
         self._known[function] = record
         return record
 

@@ -83,6 +83,10 @@ class Task:
     def __repr__(self) -> str:
         return f"{self.function.name}, task {self.number}"
 
+    def claim(self) -> bool:
+        """Say that it is about to be sent; False where another thread has cancelled it."""
+        return True
+
 
 class Job(asyncio.Future[T]):
     """The future of a submitted task: await it, or cancel it.

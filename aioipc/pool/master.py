@@ -11,7 +11,7 @@ import logging
 import pickle
 import weakref
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._sys import cgroup
 from ..exceptions import (
@@ -34,6 +34,9 @@ from .mapping import MapState
 from .scheduling import Scheduler, Seat
 from .worker_handle import WorkerHandle
 
+if TYPE_CHECKING:
+    from .executor import Inbox
+
 _log = logging.getLogger("aioipc.pool")
 
 NUDGE_AFTER = 0.01
@@ -49,7 +52,9 @@ class Master:
         self.error: WorkerBootError | None = None
         self.scheduler: Scheduler = Scheduler()
         self.accepting: bool = True
+        self.submitted: int = 0
         self.maps: weakref.WeakSet[MapState] = weakref.WeakSet()
+        self.inbox: Inbox | None = None
         self._loop = loop
         self._concurrency = concurrency
         self._grace = grace
@@ -78,9 +83,16 @@ class Master:
 
     def stop_accepting(self) -> None:
         """Accept no more tasks; open maps take no more items."""
+        if self.inbox is not None:
+            self.inbox.close()
         self.accepting = False
         for state in list(self.maps):
             state.stop_taking(PoolClosed("the pool was closed before the map had taken all items"))
+
+    def next_number(self) -> int:
+        """Return the number of the next task."""
+        self.submitted += 1
+        return self.submitted
 
     def submit(self, task: Task) -> None:
         """Accept a task: from here on it settles exactly once."""
@@ -147,6 +159,8 @@ class Master:
         self._dispatch_due = False
         for number, tasks in self.scheduler.assign():
             worker = self.crew.workers[number]
+            if self.inbox is not None and self.inbox.used:
+                tasks = [task for task in tasks if self._claim(task)]
             serials = worker.send(tasks)
             for task, serial in zip(tasks, serials, strict=True):
                 if task.timeout is not None:
@@ -154,6 +168,16 @@ class Master:
             self._expect_words(worker)
         if self._heart_timer is None and self._heart_period and self._unsettled:
             self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
+
+    def _claim(self, task: Task) -> bool:
+        """Tell whether a task may be sent; settle it where another thread has cancelled it just now."""
+        if task.claim():
+            return True
+        self.scheduler.release(task)
+        task.seat = -1
+        self._settle_stopped(task)
+        self._dispatch_soon()
+        return False
 
     def _dispatch_soon(self) -> None:
         if not self._dispatch_due and self.scheduler.queued:

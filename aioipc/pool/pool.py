@@ -17,6 +17,7 @@ import anyio
 from ..exceptions import PoolClosed
 from ..supervisor.shutdown import shutdown_deadline
 from .crew import Crew
+from .executor import Inbox, PoolExecutor
 from .functions import FunctionTable
 from .heartbeat import LEAST_TIMEOUT
 from .job import Job, Task
@@ -152,7 +153,8 @@ class Pool:
         self._fresh = start_method == "spawn"
         self._relay = relay_options(logs, capture)
         self._functions = FunctionTable()
-        self._number = 0
+        self._inbox = Inbox(self._functions)
+        self._executor = PoolExecutor(self._inbox)
         self._master: Master | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -187,6 +189,7 @@ class Pool:
         master.watch_hearts(self._heartbeat_timeout)
         self._master = master
         _log.info("%d workers, by %s", self._size, self._sizing)
+        self._inbox.start(self._loop, master)
         try:
             await master.wait_ready()
         except BaseException:
@@ -303,9 +306,8 @@ class Pool:
         if timeout is not None or retries or retry_on or type(priority) is not int:
             retry_on = _check_options(timeout, retries, retry_on, priority)
         record, payload = self._functions.prepare(function, args)
-        self._number += 1
         job: Job[Any] = Job(loop=self._loop)
-        task = Task(self._number, record, payload, job, timeout, retries, retry_on, priority)  # type: ignore[arg-type]
+        task = Task(master.next_number(), record, payload, job, timeout, retries, retry_on, priority)  # type: ignore[arg-type]
         job._master, job._task = master, task
         master.submit(task)
         return job
@@ -386,8 +388,7 @@ class Pool:
             return window or window_size(self._size, self._concurrency, record.is_async, known)
 
         def new_task(record: Any, payload: bytes, sink: Any) -> MapTask:
-            self._number += 1
-            return MapTask(self._number, record, payload, sink, timeout, retries, retry_on, priority)
+            return MapTask(master.next_number(), record, payload, sink, timeout, retries, retry_on, priority)
 
         state = MapState(
             master,
@@ -401,6 +402,13 @@ class Pool:
         )
         master.maps.add(state)
         return MapResults(state)
+
+    @property
+    def executor(self) -> PoolExecutor:
+        """The pool as a `concurrent.futures.Executor`, for any thread; the same one until that is shut down."""
+        if self._executor.is_shut_down:
+            self._executor = PoolExecutor(self._inbox)
+        return self._executor
 
     # -- looking in ----------------------------------------------------------------------------------
 
@@ -424,7 +432,7 @@ class Pool:
             zygote_pid=master.crew.zygote_pid,
             queued=master.scheduler.queued,
             in_flight=sum(worker.in_flight for worker in workers),
-            submitted=self._number,
+            submitted=master.submitted,
             restarts=max(0, master.crew.started - self._size),
             **{name: master.counts[name] for name in names},
         )

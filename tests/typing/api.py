@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -81,6 +82,18 @@ def capturing_pools(lines: list[aioipc.OutputLine]) -> None:
 def statistics(pool: aioipc.Pool) -> None:
     assert_type(pool.statistics(), aioipc.PoolStatistics)
     assert_type(pool.statistics().workers[0], aioipc.WorkerStatistics)
+
+
+async def use_executor(pool: aioipc.Pool) -> None:
+    assert_type(pool.executor, aioipc.PoolExecutor)
+    assert_type(pool.executor.submit(count_words, path=Path("a")), Future[int])
+    assert_type(pool.executor.submit(fetch, "url", retries=3).result(), bytes)
+    assert_type(list(pool.executor.map(count_words, [Path("a")])), list[int])
+    assert_type(await asyncio.get_running_loop().run_in_executor(pool.executor, count_words, Path("a")), int)
+
+
+async def submit_wrongly(executor: aioipc.PoolExecutor) -> None:
+    executor.submit(count_words, 1)  # type: ignore[call-overload]
 
 
 async def main(name: str) -> int:
