@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .exceptions import LineTooLong as LineTooLong
     from .exceptions import PipelineError as PipelineError
     from .exceptions import PoolClosed as PoolClosed
+    from .exceptions import PoolFull as PoolFull
     from .exceptions import RemoteError as RemoteError
     from .exceptions import RemoteTraceback as RemoteTraceback
     from .exceptions import SerializationError as SerializationError
@@ -57,13 +58,16 @@ if TYPE_CHECKING:
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .pool.current_worker import PoolWorker as PoolWorker
+    from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
     from .pool.output_lines import OutputLine as OutputLine
     from .pool.pool import Pool as Pool
-    from .pool.pool import PoolStatistics as PoolStatistics
-    from .pool.pool import WorkerStatistics as WorkerStatistics
+    from .pool.statistics import PoolStatistics as PoolStatistics
+    from .pool.statistics import WorkerStatistics as WorkerStatistics
+    from .pool.streaming import StreamResults as StreamResults
     from .supervisor.shutdown import GracefulShutdown as GracefulShutdown
     from .supervisor.shutdown import graceful_shutdown as graceful_shutdown
     from .supervisor.shutdown import run as run
@@ -76,6 +80,9 @@ _HOMES = {
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
         "PipelineError PoolClosed RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined "
         "TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed PoolFull "
+        "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
+        "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
     "aioipc.kernel.lines": "Lines",
@@ -90,7 +97,10 @@ _HOMES = {
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
     "aioipc.pool.output_lines": "OutputLine",
-    "aioipc.pool.pool": "Pool PoolStatistics WorkerStatistics",
+    "aioipc.pool.pool": "Pool",
+    "aioipc.pool.current_worker": "PoolWorker current_worker",
+    "aioipc.pool.statistics": "PoolStatistics WorkerStatistics",
+    "aioipc.pool.streaming": "StreamResults",
     "aioipc.supervisor.shutdown": "GracefulShutdown graceful_shutdown run",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -117,8 +127,11 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SignalInfo",
     "SignalReceiver",
     "SignalRunbook",
+    "PoolWorker",
+    "StreamResults",
     "WorkerStatistics",
     "create_pipe",
+    "current_worker",
     "graceful_shutdown",
     "open_fifo_reader",
     "open_fifo_writer",
@@ -135,6 +148,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "LineTooLong",
     "PipelineError",
     "PoolClosed",
+    "PoolFull",
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",

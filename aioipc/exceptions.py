@@ -11,6 +11,7 @@
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
+    ├── PoolFull              the pool has as many tasks as it may have (also anyio.WouldBlock)
     ├── WorkerBootError       workers cannot start
     ├── WorkerCrashed         a worker died while it ran the task
     ├── TaskQuarantined       the task has killed too many workers
@@ -104,6 +105,10 @@ class PipelineError(IPCError):
         return _rebuild, (type(self), str(self), {name: getattr(self, name) for name in names})
 
 
+class PoolFull(IPCError, anyio.WouldBlock):
+    """The pool has as many tasks, or as many bytes of them, as it may have (``max_pending``, ``max_pending_bytes``)."""
+
+
 class PoolClosed(IPCError):
     """The pool is closed, or is closing, and takes no more tasks."""
 
@@ -141,6 +146,8 @@ class WorkerCrashed(IPCError):
         One line that says why aioipc thinks it died.
     ``stderr``
         The end of what it wrote to standard error, where that was captured.
+    ``stacks``
+        What its threads and async tasks were doing, where aioipc killed it for being stuck.
     """
 
     def __init__(
@@ -153,6 +160,7 @@ class WorkerCrashed(IPCError):
         slot: int | None = None,
         task: str = "",
         stderr: str = "",
+        stacks: str = "",
     ) -> None:
         self.reason = reason
         self.exitcode = exitcode
@@ -161,6 +169,7 @@ class WorkerCrashed(IPCError):
         self.slot = slot
         self.task = task
         self.stderr = stderr
+        self.stacks = stacks
         super().__init__(self._text())
 
     @property
@@ -177,10 +186,11 @@ class WorkerCrashed(IPCError):
         where = f"worker {self.slot} (pid {self.pid})" if self.pid else "the worker"
         doing = f" while it ran {self.task}" if self.task else ""
         tail = f"\n--- end of its stderr ---\n{self.stderr}" if self.stderr else ""
-        return f"{where} died{doing}: {self.reason}{tail}"
+        stacks = f"\n--- its stacks ---\n{self.stacks}" if self.stacks else ""
+        return f"{where} died{doing}: {self.reason}{tail}{stacks}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        names = ("exitcode", "oom", "pid", "slot", "task", "stderr")
+        names = ("exitcode", "oom", "pid", "slot", "task", "stderr", "stacks")
         return _rebuild, (type(self), self.reason, {name: getattr(self, name) for name in names})
 
 

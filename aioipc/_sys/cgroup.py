@@ -1,4 +1,4 @@
-"""CPU quota and out-of-memory kills of this process's control group (cgroups(7), v1 and v2)."""
+"""CPU quota, memory limit and out-of-memory kills of this process's control group (cgroups(7), v1 and v2)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_NO_LIMIT = 1 << 62
+"""Version 1 says so with a number near 2**63."""
 
 
 def cpu_quota(root: Path = _ROOT, membership: str | None = None) -> float | None:
@@ -16,6 +18,20 @@ def cpu_quota(root: Path = _ROOT, membership: str | None = None) -> float | None
     """
     quotas = [quota for folder in _folders("cpu", root, membership) if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
+
+
+def memory_limit(root: Path = _ROOT, membership: str | None = None) -> int | None:
+    """Return how many bytes of memory the group may use, or ``None`` where nothing limits it.
+
+    The strictest limit between this process's group and the root of the tree counts.
+    """
+    limits: list[int] = []
+    for folder in _folders("memory", root, membership):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = (_read(folder / name) or "").strip()
+            if text.isdecimal() and int(text) < _NO_LIMIT:
+                limits.append(int(text))
+    return min(limits, default=None)
 
 
 def oom_kills(root: Path = _ROOT, membership: str | None = None) -> int | None:

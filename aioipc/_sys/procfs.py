@@ -7,6 +7,8 @@ import threading
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
 
 class ProcessInfo(NamedTuple):
     """The fields of /proc/PID/stat that aioipc uses."""
@@ -68,6 +70,19 @@ def _own_threads() -> set[int]:
 def running_in_sessions(sessions: Collection[int]) -> list[ProcessInfo]:
     """Return the processes of several sessions that have not ended, by one look at /proc."""
     return [info for info in _every_process() if info.session in sessions and info.state not in "ZX"]
+
+
+def private_memory(pid: int) -> int:
+    """Return how many bytes of memory a process holds that are backed by no file and shared as such with nobody.
+
+    Pages that it still shares with the process it was forked from count too. 0 where it is gone.
+    """
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            _, resident, shared = file.read().split()[:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * _PAGE
 
 
 def _every_process() -> list[ProcessInfo]:

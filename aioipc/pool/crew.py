@@ -2,6 +2,9 @@
 
 A death after READY is replaced at once; deaths that follow each other without a task done in between wait longer
 each time. Three deaths in a row before READY end the pool (decision 12).
+
+A worker that has served long enough is retired: another one is started, and when that is ready the old one stops
+with what it still has. One at a time, the next when the last one is gone, so there is never more than one too many.
 """
 
 from __future__ import annotations
@@ -9,13 +12,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import random
 import time
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import WorkerBootError
 from ..supervisor.child import ExitReport
 from ..supervisor.zygote import Zygote
 from ..wire.pool_protocol import ResultItem
+from .recycling import Limits
 from .relays import RelayOptions
 from .worker_handle import WorkerHandle, WorkerOwner
 
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aioipc.pool")
 
 BOOT_BUDGET = 3
-BOOT_TIMEOUT = 30.0
 _FIRST_BACKOFF = 0.1
 _LAST_BACKOFF = 5.0
 
@@ -43,33 +49,48 @@ class CrewOwner(WorkerOwner, Protocol):
     def crew_failed(self, error: WorkerBootError) -> None:
         """No worker can be started any more."""
 
+    def worker_leaves(self, worker: WorkerHandle) -> None:
+        """It is to get no more tasks."""
+
     def crew_doomed(self) -> None:
         """All workers are about to be killed, since the program is told to end at once."""
 
 
 class Crew:
-    """``size`` workers under one zygote at a time. Everything happens in callbacks; only `stop` is awaited."""
+    """``size`` workers under one zygote at a time. Everything happens in callbacks; only `stop` is awaited.
+
+    ``settings`` is what each worker is told; ``limits``, less up to ``jitter`` of them, is how long each serves.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         size: int,
         owner: CrewOwner,
-        options: dict[str, Any],
+        settings: dict[str, Any],
         *,
         preload: Sequence[str],
         fresh: bool,
         relay: RelayOptions,
+        boot_timeout: float,
+        limits: Limits,
+        jitter: float,
     ) -> None:
         self.workers: dict[int, WorkerHandle] = {}
-        self.started: int = 0
+        self.size: int = size
+        self.restarts: int = 0
+        self.recycled: int = 0
         self._loop = loop
-        self._size = size
         self._owner = owner
-        self._options = options
+        self._settings = settings
         self._preload = preload
         self._fresh = fresh
         self._relay = relay
+        self._boot_timeout = boot_timeout
+        self._limits = limits
+        self._jitter = jitter
+        self._retiring: deque[WorkerHandle] = deque()  # the first is the one whose turn it is
+        self._lost = 0  # workers that died and were not replaced yet
         self._boot_failures = 0
         self._fruitless = 0
         self._stopping = False
@@ -82,6 +103,28 @@ class Crew:
     def zygote_pid(self) -> int:
         """The zygote's process id."""
         return self._zygote.pid
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a worker is on its way."""
+        return any(worker.state == "STARTING" for worker in self.workers.values())
+
+    def resize(self, size: int) -> None:
+        """Have so many workers: start some, or stop those with the least to do."""
+        self.size = size
+        surplus = self._serving() - size
+        if surplus > 0:
+            for worker in sorted(self._staff(), key=lambda worker: (len(worker.in_flight), -worker.number))[:surplus]:
+                self._let_go(worker)
+        self._fill()
+
+    def retire(self, worker: WorkerHandle, why: str) -> None:
+        """Replace a worker: the new one is ready before the old one stops."""
+        if worker.leaving or self._stopping or worker in self._retiring:
+            return
+        _log.info("%r is to be replaced: %s", worker, why)
+        self._retiring.append(worker)
+        self._fill()
 
     async def stop(self, deadline: float) -> None:
         """Stop all workers, kill those that are left at ``deadline`` (loop time), end the zygote."""
@@ -105,6 +148,32 @@ class Crew:
         """Kill all workers at once."""
         for worker in list(self.workers.values()):
             worker.kill(reason)
+
+    # -- how many there are --------------------------------------------------------------------------
+
+    def _staff(self) -> list[WorkerHandle]:
+        return [worker for worker in self.workers.values() if not worker.leaving]
+
+    def _serving(self) -> int:
+        return sum(not worker.leaving for worker in self.workers.values())
+
+    def _let_go(self, worker: WorkerHandle) -> None:
+        """Have a worker stop with what it has; it gets nothing more."""
+        if worker in self._retiring:
+            self._retiring.remove(worker)
+        self._owner.worker_leaves(worker)
+        worker.stop()
+
+    def _hand_over(self) -> None:
+        """Let the worker go whose turn it is to be replaced, once there is one too many."""
+        ready = sum(worker.state == "RUNNING" for worker in self._staff())
+        if self._retiring and self._may_replace() and ready > self.size:
+            self.recycled += 1
+            self._let_go(self._retiring[0])
+
+    def _may_replace(self) -> bool:
+        """Whether no worker is still on its way out."""
+        return not any(worker.leaving for worker in self.workers.values())
 
     # -- starting ------------------------------------------------------------------------------------
 
@@ -141,24 +210,30 @@ class Crew:
         self._owner.crew_doomed()
 
     def _fill(self) -> None:
-        """Start a worker for each place that has none."""
+        """Start the workers that are missing, and one more where one is to be replaced."""
         self._refill = None
-        for number in range(self._size):
-            if number not in self.workers and not self._stopping:
-                self._start_worker(number)
+        if self._stopping:
+            return
+        wanted = self.size + (1 if self._retiring and self._may_replace() else 0)
+        free = (number for number in range(self.size + len(self.workers) + 1) if number not in self.workers)
+        for number in list(islice(free, max(0, wanted - self._serving()))):
+            self._start_worker(number)
 
     def _start_worker(self, number: int) -> None:
+        limits = self._limits.draw(random.random() * self._jitter)
         try:
-            worker = WorkerHandle(self._loop, number, self, self._options, self._relay)
+            worker = WorkerHandle(self._loop, number, self, self._settings, self._relay, limits)
         except OSError as error:
             hint = " (RLIMIT_NOFILE, ulimit -n)" if error.errno == errno.EMFILE else ""
             self._boot_failed(ExitReport(None, f"was not even asked for: {error}{hint}"), "")
             return
         self.workers[number] = worker
-        self.started += 1
+        if self._lost:
+            self._lost -= 1
+            self.restarts += 1
         worker.spawn(self._zygote, fresh=self._fresh)
         worker.boot_timer = self._loop.call_later(
-            BOOT_TIMEOUT, worker.kill, f"it was not ready after {BOOT_TIMEOUT:g} s"
+            self._boot_timeout, worker.kill, f"it was not ready after {self._boot_timeout:g} s"
         )
 
     # -- WorkerOwner: passes on to the pool what is not about starting and ending --------------------
@@ -170,11 +245,16 @@ class Crew:
         worker.end_boot()
         _log.info("%r is ready after %.0f ms", worker, (time.monotonic() - worker.started_at) * 1000)
         self._owner.worker_ready(worker)
+        self._hand_over()
 
     def worker_answered(self, worker: WorkerHandle, results: list[ResultItem]) -> None:
         """See `WorkerOwner`."""
         self._fruitless = 0
         self._owner.worker_answered(worker, results)
+
+    def worker_streamed(self, worker: WorkerHandle, item: ResultItem) -> None:
+        """See `WorkerOwner`."""
+        self._owner.worker_streamed(worker, item)
 
     def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
         """See `WorkerOwner`."""
@@ -183,8 +263,13 @@ class Crew:
     def worker_exited(self, worker: WorkerHandle, report: ExitReport) -> None:
         """See `WorkerOwner`."""
         del self.workers[worker.number]
+        if worker in self._retiring:
+            self._retiring.remove(worker)
+        self._lost += not worker.leaving
         was_ready = worker.end_boot()
         quiet = self._stopping or (report.exitcode == 0 and not worker.in_flight)
+        if worker.stacks:
+            _log.warning("%r was doing this:\n%s", worker, worker.stacks)
         _log.log(
             logging.INFO if quiet else logging.WARNING,
             "%r ended after %.1f s: %s",
@@ -193,7 +278,7 @@ class Crew:
             report.reason,
         )
         stderr = worker.child.stderr_tail()
-        if was_ready and not worker.in_flight and not report.with_zygote:
+        if was_ready and not worker.in_flight and not report.with_zygote and not worker.leaving:
             self._fruitless += 1
         self._owner.worker_exited(worker, report)
         if report.with_zygote:
@@ -201,7 +286,7 @@ class Crew:
         elif not was_ready:
             self._boot_failed(report, stderr)
         else:
-            self._replace_later(backoff(self._fruitless))
+            self._replace_later(0.0 if worker.leaving else backoff(self._fruitless))
         if self._gone is not None and not self.workers and not self._gone.done():
             self._gone.set_result(None)
 

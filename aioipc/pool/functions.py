@@ -12,26 +12,33 @@ import inspect
 import itertools
 import pickle
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
 from ..exceptions import SerializationError
+from ..wire.pool_protocol import ASYNC, THREAD
 from .serialization import dump, dump_arguments, dump_by_value
 
 _REMEMBER = 4096
-_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType)
+_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType, ContextVar)
 
 
 class Function:
     """What the pool knows about a callable: how to send it, how long its tasks take."""
 
-    __slots__ = ("id", "is_async", "name", "pickled", "seconds", "watched")
+    __slots__ = ("flags", "id", "is_async", "is_generator", "name", "pickled", "seconds", "watched")
 
-    def __init__(self, function_id: int, name: str, is_async: bool, pickled: bytes | None) -> None:
+    def __init__(self, function_id: int, name: str, is_async: bool, pickled: bytes | None, flags: int = 0) -> None:
         self.id: int = function_id
         """The number workers know it by; 0 where it travels with each task."""
         self.name: str = name
         self.is_async: bool = is_async
+        """Whether the worker's event loop runs it, be it in a thread."""
+        self.flags: int = flags or (ASYNC if is_async else 0)
+        """ASYNC and THREAD, as the worker is told."""
+        self.is_generator: bool = False
+        """Whether it is a generator function, async or not: something for `Pool.stream` alone."""
         self.pickled: bytes | None = pickled
         self.seconds: float | None = None
         """Moving average of how long a task runs; ``None`` until one has finished."""
@@ -54,9 +61,10 @@ _MISSING = object()
 
 
 class FunctionTable:
-    """The functions of one pool, by callable."""
+    """The functions of one pool, by callable. ``threads``: sync ones are run in threads of the worker's loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: bool = False) -> None:
+        self._threads = threads
         self._known: dict[object, Function] = {}
         self._by_code: dict[object, Function] = {}
         self._ids = itertools.count(1)  # an executor prepares tasks in the threads that submit them
@@ -104,7 +112,7 @@ class FunctionTable:
                 text = f"the function {_name_of(function)} cannot be sent to a worker: {error}"
                 raise SerializationError(text) from error
         self._last_id = number = next(self._ids)
-        record = Function(number, _name_of(function), _is_async(function), pickled)
+        record = self._record(number, function, function, pickled)
         record.watched = watched
         if (before := self._known.get(function)) is not None:
             record.seconds = before.seconds
@@ -122,7 +130,16 @@ class FunctionTable:
         if record is None:
             if len(self._by_code) >= _REMEMBER:
                 self._by_code.clear()
-            record = self._by_code[key] = Function(0, _name_of(inner), _is_async(function), None)
+            record = self._by_code[key] = self._record(0, inner, function, None)
+        return record
+
+    def _record(self, function_id: int, inner: Any, function: Any, pickled: bytes | None) -> Function:
+        is_async = _is_async(function)
+        in_thread = self._threads and not is_async
+        flags = ASYNC | THREAD if in_thread else 0
+        record = Function(function_id, _name_of(inner), is_async or in_thread, pickled, flags)
+        unwrapped = _unwrap(function)
+        record.is_generator = inspect.isgeneratorfunction(unwrapped) or inspect.isasyncgenfunction(unwrapped)
         return record
 
 
@@ -139,9 +156,8 @@ def _unwrap(function: Callable[..., Any]) -> Any:
 
 def _is_async(function: Callable[..., Any]) -> bool:
     inner = _unwrap(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(
-        getattr(type(inner), "__call__", None)  # noqa: B004 - the class's method is wanted, not callability
-    )
+    call = getattr(type(inner), "__call__", None)  # noqa: B004 - the class's method is wanted, not callability
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (inner, call))
 
 
 def _name_of(function: Any) -> str:

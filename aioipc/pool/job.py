@@ -32,11 +32,13 @@ class Task:
     __slots__ = (
         "attempts",
         "ending",
+        "envelopes",
         "estimate",
         "function",
         "number",
         "payload",
         "priority",
+        "result_size",
         "retries",
         "retry_on",
         "seat",
@@ -79,6 +81,10 @@ class Task:
         """The worker it was sent to; -1 while it is queued."""
         self.slot: int = -1
         self.estimate: float = 0.0
+        self.result_size: int = 0
+        """Bytes of its result as it came."""
+        self.envelopes: int = 0
+        """CONTEXT and STREAM, as far as the payload is packed so."""
 
     def __repr__(self) -> str:
         return f"{self.function.name}, task {self.number}"

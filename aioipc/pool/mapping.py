@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from .._loop.change import Change
 from .._loop.fairness import current_turn
 from ..exceptions import PoolClosed, RemoteError
 from .functions import FunctionTable
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from .master import Master
 
 T = TypeVar("T")
-Outcome = tuple[bool, Any]
+Outcome = tuple[bool, Any, int]
+"""Whether it is a value or an exception, which, and how many bytes it was sent as."""
+MAP_BYTES = 64 << 20
+"""A map takes nothing more while arguments and results that wait are so many bytes."""
 
 
 class MapTask(Task):
@@ -87,8 +91,10 @@ class MapState:
         *,
         ordered: bool,
         window: Callable[[], int],
+        window_bytes: int,
         return_exceptions: bool,
         new_task: Callable[..., MapTask],
+        accept: Callable[[MapTask], None],
     ) -> None:
         self.closed: bool = False
         self._loop = asyncio.get_running_loop()
@@ -99,6 +105,9 @@ class MapState:
         self._window = window
         self._return_exceptions = return_exceptions
         self._new_task = new_task
+        self._accept = accept
+        self._window_bytes = window_bytes
+        self._bytes = 0
         self._taken = 0
         self._handed = 0
         self._done_count = 0
@@ -106,7 +115,7 @@ class MapState:
         self._outcomes: dict[int, Outcome] = {}  # ordered: by index
         self._arrived: deque[Outcome] = deque()  # unordered
         self._tasks: dict[int, MapTask] = {}
-        self._waiters: list[asyncio.Future[None]] = []
+        self._change = Change(self._loop)
         self._pump: asyncio.Task[None] | None = None
         self._source_error: Exception | None = None
         self._sync: Iterator[tuple[Any, ...]] | None = None
@@ -135,7 +144,10 @@ class MapState:
             if self._exhausted and not self._tasks:
                 self._finish()
                 break
-            await self._change()
+            if self._tasks or self._exhausted or not self._master.room.is_full():
+                await self._change.wait_change()
+            else:  # it is full of others' tasks
+                await self._master.room.wait_change()
             turn.renew()
         raise StopAsyncIteration
 
@@ -147,8 +159,9 @@ class MapState:
     def _hand_over(self, outcome: Outcome) -> Any:
         self._handed += 1
         if self._pump is not None:
-            self._notify()
-        good, value = outcome
+            self._change.notify()
+        good, value, size = outcome
+        self._bytes -= size
         if good or (self._return_exceptions and isinstance(value, Exception)):
             return value
         self.close()
@@ -159,19 +172,6 @@ class MapState:
         self.close()
         if error is not None:
             raise error
-
-    async def _change(self) -> None:
-        """Wait until something is different; every reader, the pump and `wait_settled` may wait at once."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
-
-    def _notify(self) -> None:
-        if self._waiters:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
 
     # -- the source ----------------------------------------------------------------------------------
 
@@ -185,6 +185,8 @@ class MapState:
             return
         try:
             for _ in range(self._window() - (self._taken - self._handed)):
+                if self._is_full():
+                    break
                 self._add(next(self._sync))
         except StopIteration:
             self._exhausted = True
@@ -197,13 +199,17 @@ class MapState:
             async with contextlib.aclosing(self._async) as items:
                 async for item in items:
                     self._add(item)
-                    while self._taken - self._handed >= self._window():
-                        await self._change()
+                    while self._taken - self._handed >= self._window() or self._is_full():
+                        await (self._change if self._tasks else self._master.room).wait_change()
         except Exception as error:
             self._source_failed(error)
         finally:
             self._exhausted = True
-            self._notify()
+            self._change.notify()
+
+    def _is_full(self) -> bool:
+        """Whether what is on its way is as large as may be, or the pool has no room."""
+        return self._bytes >= self._window_bytes or self._master.room.is_full()
 
     def _source_failed(self, error: Exception) -> None:
         self._exhausted = True
@@ -220,34 +226,37 @@ class MapState:
         try:
             function, payload = self._functions.prepare(self._function, arguments)
         except Exception as error:
-            self._settle(index, (False, error))
+            self._settle(index, (False, error, 0))
             return
         task = self._new_task(function, payload, self)
         task.index = index
         self._tasks[index] = task
-        self._master.submit(task)
+        self._accept(task)
+        self._bytes += len(task.payload)
 
     # -- Sink ----------------------------------------------------------------------------------------
 
     def succeed(self, task: MapTask, value: Any) -> None:
         """See `Sink`."""
-        del self._tasks[task.index]
-        self._settle(task.index, (True, value))
+        self._settle_task(task, (True, value, task.result_size))
 
     def fail(self, task: MapTask, error: BaseException) -> None:
         """See `Sink`."""
-        del self._tasks[task.index]
-        self._settle(task.index, (False, error))
+        self._settle_task(task, (False, error, 0))
 
     def stopped(self, task: MapTask) -> None:
         """See `Sink`."""
-        del self._tasks[task.index]
         error: Exception
         if self._master.accepting:
             error = RemoteError(f"{task!r} cancelled itself", type_name="asyncio.CancelledError")
         else:
             error = PoolClosed(f"the pool was closed before {task!r} had ended")
-        self._settle(task.index, (False, error))
+        self._settle_task(task, (False, error, 0))
+
+    def _settle_task(self, task: MapTask, outcome: Outcome) -> None:
+        del self._tasks[task.index]
+        self._bytes += outcome[2] - len(task.payload)
+        self._settle(task.index, outcome)
 
     def _settle(self, index: int, outcome: Outcome) -> None:
         self._done_count += 1
@@ -257,7 +266,7 @@ class MapState:
             else:
                 self._arrived.append(outcome)
         if not self._ordered or index == self._handed or not self._tasks:
-            self._notify()
+            self._change.notify()
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -268,7 +277,7 @@ class MapState:
             self._source_error = error
             if self._pump is not None:
                 self._pump.cancel()
-            self._notify()
+            self._change.notify()
 
     def close(self) -> None:
         """Take nothing more, cancel what was taken, forget what has come."""
@@ -282,7 +291,7 @@ class MapState:
             self._pump.cancel()
         for task in list(self._tasks.values()):
             self._master.cancel(task)
-        self._notify()
+        self._change.notify()
 
     def close_later(self) -> None:
         """Close from wherever the garbage collector happens to run."""
@@ -292,7 +301,7 @@ class MapState:
     async def wait_settled(self) -> None:
         """Wait until no task of the map is left and its source was let go."""
         while self._tasks:
-            await self._change()
+            await self._change.wait_change()
         await self.wait_pump()
 
     async def wait_pump(self) -> None:

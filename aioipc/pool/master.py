@@ -23,15 +23,20 @@ from ..exceptions import (
     WorkerCrashed,
 )
 from ..supervisor.child import ExitReport
-from ..wire.framing import Buffer
-from ..wire.pool_protocol import CANCELLED, OK, ResultItem
+from ..wire.framing import Buffer, ProtocolError
+from ..wire.pool_protocol import CANCELLED, END, OK, STREAM, ResultItem
 from .autopsy import judge
 from .crew import Crew
 from .deadlines import Deadlines
 from .failures import to_exception
 from .job import Task
 from .mapping import MapState
+from .options import PoolOptions
+from .recycling import Limits, memory_limit
+from .room import Room
 from .scheduling import Scheduler, Seat
+from .staffing import Staffing
+from .streaming import StreamState, StreamTask
 from .worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -46,33 +51,50 @@ NUDGE_AFTER = 0.01
 class Master:
     """Runs tasks on a `Crew`. Lives in one loop; nothing here may be called from another thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, concurrency: int, grace: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions) -> None:
         self.counts: Counter[str] = Counter()
         self.crew: Crew  # set right after, since each needs the other
+        self.staffing: Staffing
         self.error: WorkerBootError | None = None
         self.scheduler: Scheduler = Scheduler()
         self.accepting: bool = True
         self.submitted: int = 0
-        self.maps: weakref.WeakSet[MapState] = weakref.WeakSet()
         self.inbox: Inbox | None = None
+        self.paused: bool = False
+        self.maps: weakref.WeakSet[MapState] = weakref.WeakSet()
+        self.streams: set[StreamState] = set()
+        self.room: Room = Room(loop, options.max_pending, options.max_pending_bytes)
         self._loop = loop
-        self._concurrency = concurrency
-        self._grace = grace
-        self._unsettled = 0
+        self._options = options
+        self._grace = options.grace
         self._dropping = False
         self._dispatch_due = False
         self._first_ready: asyncio.Future[None] = loop.create_future()
-        self._idle: asyncio.Future[None] | None = None
         self._deadlines: Deadlines[tuple[WorkerHandle, Task, int]] = Deadlines()
         self._deadline_timer: asyncio.TimerHandle | None = None
         self._deadline_at = 0.0
         self._heart_timer: asyncio.TimerHandle | None = None
-        self._heart_period = 0.0
+        self._heart_period = options.heartbeat_timeout / 4
         self._oom_kills = cgroup.oom_kills()
 
-    def watch_hearts(self, timeout: float) -> None:
-        """Say how often to look at heartbeats; done only while tasks run."""
-        self._heart_period = timeout / 4
+    def hire(self, size: int, settings: dict[str, Any]) -> None:
+        """Start the workers. Raises OSError where not even the zygote can be started."""
+        options = self._options
+        memory = memory_limit(cgroup.memory_limit(), size) if options.max_memory is None else options.max_memory
+        limits = Limits(options.max_tasks, memory, options.max_age)
+        self.crew = Crew(
+            self._loop,
+            size if options.min_workers is None else min(options.min_workers, size),
+            self,
+            settings,
+            preload=options.preload,
+            fresh=options.start_method == "spawn",
+            boot_timeout=options.boot_timeout,
+            limits=limits,
+            jitter=options.jitter,
+            relay=options.relay,
+        )
+        self.staffing = Staffing(self._loop, self.crew, options, size, limits)
 
     # -- taking tasks --------------------------------------------------------------------------------
 
@@ -86,8 +108,19 @@ class Master:
         if self.inbox is not None:
             self.inbox.close()
         self.accepting = False
+        self.resume()
         for state in list(self.maps):
             state.stop_taking(PoolClosed("the pool was closed before the map had taken all items"))
+        for stream in list(self.streams):
+            self.cancel(stream.task)
+        self.room.wake()
+
+    async def wait_room(self) -> None:
+        """Wait until another task may be accepted; raises PoolClosed."""
+        self.check_open()
+        while self.room.is_full():
+            await self.room.wait_change()
+            self.check_open()
 
     def next_number(self) -> int:
         """Return the number of the next task."""
@@ -96,7 +129,7 @@ class Master:
 
     def submit(self, task: Task) -> None:
         """Accept a task: from here on it settles exactly once."""
-        self._unsettled += 1
+        self.room.enter(task)
         self.scheduler.push(task)
         if not self._dispatch_due:
             self._dispatch_due = True
@@ -130,10 +163,7 @@ class Master:
 
     async def wait_idle(self) -> None:
         """Wait until every accepted task has settled."""
-        while self._unsettled:
-            if self._idle is None or self._idle.done():
-                self._idle = self._loop.create_future()
-            await self._idle
+        await self.room.wait_empty()
 
     def cancel_running(self) -> None:
         """Have what still runs end as cancelled when its worker is killed."""
@@ -148,15 +178,37 @@ class Master:
 
     def close(self) -> None:
         """Forget all timers."""
+        self.staffing.close()
         for timer in (self._deadline_timer, self._heart_timer):
             if timer is not None:
                 timer.cancel()
         self._deadlines.clear()
 
+    def credit(self, task: Task, items: int) -> None:
+        """Say that the reader of a stream has taken some of its items."""
+        if task.sink is not None and (worker := self.crew.workers.get(task.seat)) is not None:
+            worker.credit(task, items)
+
+    # -- pausing -------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Start nothing more; what was sent ahead comes back."""
+        self.paused = True
+        for worker in self.crew.workers.values():
+            if worker.in_flight:
+                worker.nudge()
+
+    def resume(self) -> None:
+        """Go on."""
+        self.paused = False
+        self._dispatch_soon()
+
     # -- dispatch ------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
+        if self.paused:
+            return
         for number, tasks in self.scheduler.assign():
             worker = self.crew.workers[number]
             if self.inbox is not None and self.inbox.used:
@@ -166,14 +218,18 @@ class Master:
                 if task.timeout is not None:
                     self._watch(worker, task, serial, self._loop.time() + task.timeout)
             self._expect_words(worker)
-        if self._heart_timer is None and self._heart_period and self._unsettled:
-            self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
+            if (seat := self.scheduler.seats.get(number)) is not None and seat.budget == 0:
+                self.crew.retire(worker, f"it was given its {worker.limits.tasks} tasks")
+        if self.room.tasks:
+            self.staffing.after_dispatch(queued=bool(self.scheduler.queued))
+            if self._heart_timer is None:
+                self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
 
     def _claim(self, task: Task) -> bool:
         """Tell whether a task may be sent; settle it where another thread has cancelled it just now."""
         if task.claim():
             return True
-        self.scheduler.release(task)
+        self.scheduler.release(task, unstarted=True)
         task.seat = -1
         self._settle_stopped(task)
         self._dispatch_soon()
@@ -204,7 +260,7 @@ class Master:
 
     def worker_ready(self, worker: WorkerHandle) -> None:
         """Give it a seat."""
-        self.scheduler.seats[worker.number] = Seat(worker.number, self._concurrency)
+        self.scheduler.seats[worker.number] = Seat(worker.number, self._options.concurrency, worker.limits.tasks)
         if not self._first_ready.done():
             self._first_ready.set_result(None)
         self._dispatch_soon()
@@ -217,7 +273,8 @@ class Master:
             if task.ending is not None:
                 self._ended(worker, task)
             elif status == OK:
-                task.function.observe(micros * 1e-6)
+                if not task.envelopes & STREAM:
+                    task.function.observe(micros * 1e-6)
                 self._settle_value(task, payload)
             elif status == CANCELLED:
                 self._settle_stopped(task)
@@ -226,13 +283,33 @@ class Master:
         if (seat := self.scheduler.seats.get(worker.number)) is not None:
             seat.stalled = False
             self._expect_words(worker)
+        if not worker.in_flight:
+            worker.idle_since = self._loop.time()
         self._dispatch_soon()
+
+    def worker_streamed(self, worker: WorkerHandle, item: ResultItem) -> None:
+        """Take an item or the end of a stream; settle the stream when both the end and every item are here."""
+        slot, status, index, payload = item
+        task = worker.in_flight.get(slot)
+        if not isinstance(task, StreamTask):
+            raise ProtocolError(f"there is no stream in slot {slot!r}")
+        if status == END:
+            task.finish(index, payload)
+        else:
+            task.accept(index, payload)
+        if (end := task.ended()) is not None:
+            self.worker_answered(worker, [(slot, end[0], 0, end[1])])
+
+    def worker_leaves(self, worker: WorkerHandle) -> None:
+        """Take its seat away."""
+        self.scheduler.seats.pop(worker.number, None)
+        worker.nudge()
 
     def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
         """Put back at the head of the queue what it has not started."""
         for slot in reversed(slots):
             task = worker.release(slot)
-            self.scheduler.release(task)
+            self.scheduler.release(task, unstarted=True)
             if task.ending is not None:
                 self._ended(worker, task)
             else:
@@ -291,6 +368,7 @@ class Master:
             "pid": worker.pid,
             "slot": worker.number,
             "stderr": worker.relays.stderr_tail(),
+            "stacks": worker.stacks,
         }
 
     def _carry_out(self, task: Task, verdict: str, crash: dict[str, Any]) -> None:
@@ -322,8 +400,8 @@ class Master:
         for worker in busy:
             if (reason := worker.diagnose(self._loop.time())) is not None:
                 _log.warning("%r is killed: %s", worker, reason)
-                worker.kill(reason)
-        if busy or self._unsettled:
+                worker.condemn(reason)
+        if busy or self.room.tasks:
             self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
 
     # -- ending a task before its time ---------------------------------------------------------------
@@ -373,7 +451,7 @@ class Master:
             self._loop.call_later(self._grace, self._end_by_force, worker, task, serial)
             return
         why = "was cancelled" if task.ending == "cancel" else f"ran longer than {task.timeout:g} s"
-        worker.kill(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")
+        worker.condemn(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")
 
     def _ended(self, worker: WorkerHandle, task: Task) -> None:
         """A task that was being ended has come back, whatever its own end was."""
@@ -394,6 +472,7 @@ class Master:
             self._settle_error(task, failure)
             return
         self.counts["done"] += 1
+        task.result_size = len(payload)
         sink = self._settled(task)
         sink.succeed(task, value)
 
@@ -433,7 +512,5 @@ class Master:
     def _settled(self, task: Task) -> Any:
         sink, task.sink = task.sink, None
         assert sink is not None, "a task settles once"
-        self._unsettled -= 1
-        if not self._unsettled and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        self.room.leave(task)
         return sink

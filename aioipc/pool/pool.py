@@ -5,27 +5,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import pickle
 import time
 import warnings
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 import anyio
 
-from ..exceptions import PoolClosed
+from ..exceptions import PoolClosed, SerializationError
 from ..supervisor.shutdown import shutdown_deadline
-from .crew import Crew
+from ..wire.pool_protocol import CONTEXT, STREAM
 from .executor import Inbox, PoolExecutor
-from .functions import FunctionTable
-from .heartbeat import LEAST_TIMEOUT
+from .functions import Function, FunctionTable
 from .job import Job, Task
-from .mapping import MapResults, MapState, MapTask
+from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master
+from .options import PoolOptions, check_count, check_task_options
 from .output_lines import OutputLine
 from .relays import relay_options
-from .sizing import default_workers
+from .serialization import dump
+from .statistics import PoolStatistics, WorkerStatistics
+from .streaming import STREAM_BYTES, StreamResults, StreamState, StreamTask
 from .window import window_size
 
 _log = logging.getLogger("aioipc.pool")
@@ -33,49 +36,7 @@ _log = logging.getLogger("aioipc.pool")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 Source = Iterable[Any] | AsyncIterable[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatistics:
-    """One worker, as it was when it was asked for."""
-
-    slot: int
-    """Its place in the pool, from 0; a replacement takes the place over."""
-    pid: int | None
-    """``None`` until the process exists."""
-    state: str
-    """STARTING, RUNNING, DRAINING or STOPPING."""
-    in_flight: int
-    """Tasks it has, running or waiting in it."""
-    finished: int
-    """Tasks it has answered."""
-    age: float
-    """Seconds since it was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStatistics:
-    """A pool, as it was when it was asked for. Counts are of tasks since the pool was opened."""
-
-    workers: tuple[WorkerStatistics, ...]
-    zygote_pid: int
-    queued: int
-    """Accepted and not yet with a worker."""
-    in_flight: int
-    """With a worker."""
-    submitted: int
-    done: int
-    failed: int
-    cancelled: int
-    timed_out: int
-    """Attempts ended by their timeout."""
-    retried: int
-    """Attempts made again, after a crash or an exception in ``retry_on``."""
-    quarantined: int
-    crashes: int
-    """Workers that died while they ran tasks."""
-    restarts: int
-    """Workers started beyond the first of each place."""
+_UNSET = object()
 
 
 class Pool:
@@ -118,41 +79,89 @@ class Pool:
         What becomes of the workers' standard output and error: ``False`` leaves them as they are inherited,
         ``True`` logs each line to ``aioipc.output``, a function is called with each line, in the loop.
 
+    min_workers, idle_timeout
+        Start with ``min_workers`` processes, add one at a time while tasks find none free, and let those go that
+        had nothing to do for ``idle_timeout`` seconds. By default there are always ``workers``.
+    threads
+        Run sync functions in threads, up to ``concurrency`` at once in each worker, beside async ones: for
+        functions that wait more than they compute.
+    boot_timeout
+        Seconds that a worker, its ``initializer`` included, may take to be ready.
+    initializer, initargs
+        A function, sync or async, that each worker calls before its first task. What it returns is
+        ``current_worker().state`` for the tasks. Where it raises, the worker cannot start.
+    finalizer
+        A function, sync or async, that each worker calls with that state when it ends in good order.
+    contextvars
+        Context variables whose values at `submit`, `map` or `stream` the task finds set.
+    max_tasks, max_memory, max_age, jitter
+        A worker is replaced after so many tasks, when it holds so many bytes of memory (by default nine tenths of
+        the control group's limit divided by the workers), or after so many seconds. Up to the part ``jitter`` is
+        taken off at random from tasks and age, not from 1 task. The new worker is ready before the old one stops.
+    max_pending, max_pending_bytes
+        How many tasks, or bytes of them as they are sent, may be accepted and not settled. Past that `submit`
+        raises PoolFull, `run` and `map` wait. One task is accepted whatever its size.
+
     Raises TypeError and ValueError for options that cannot be, UnsupportedPlatform elsewhere than on Linux.
+    Opening it raises SerializationError where initializer or finalizer cannot be sent, WorkerBootError where
+    workers cannot start.
     """
 
     def __init__(
         self,
         workers: int | None = None,
         *,
+        min_workers: int | None = None,
+        idle_timeout: float = 30.0,
         concurrency: int = 16,
+        threads: bool = False,
         heartbeat_timeout: float = 30.0,
+        boot_timeout: float = 30.0,
         grace: float = 3.0,
         shutdown: float = 25.0,
         preload: Sequence[str] = (),
         start_method: Literal["zygote", "spawn"] = "zygote",
         spin: float = 0.0,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        finalizer: Callable[[Any], Any] | None = None,
+        contextvars: Sequence[ContextVar[Any]] = (),
+        max_tasks: int | None = None,
+        max_memory: int | None = None,
+        max_age: float | None = None,
+        jitter: float = 0.1,
+        max_pending: int | None = None,
+        max_pending_bytes: int | None = None,
         logs: bool = True,
         capture: bool | Callable[[OutputLine], object] = False,
     ) -> None:
-        if workers is None:
-            workers, self._sizing = default_workers()
-        else:
-            self._sizing = "the argument"
-        self._size = _count("workers", workers)
-        self._concurrency = _count("concurrency", concurrency)
-        self._heartbeat_timeout = _seconds("heartbeat_timeout", heartbeat_timeout, LEAST_TIMEOUT)
-        self._grace = _seconds("grace", grace)
-        self._shutdown = _seconds("shutdown", shutdown)
-        self._spin = _seconds("spin", spin)
-        if start_method not in ("zygote", "spawn"):
-            raise ValueError(f"start_method must be 'zygote' or 'spawn', not {start_method!r}")
-        if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
-            raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
-        self._preload = tuple(preload)
-        self._fresh = start_method == "spawn"
-        self._relay = relay_options(logs, capture)
-        self._functions = FunctionTable()
+        self._options = PoolOptions(
+            workers=workers,
+            min_workers=min_workers,
+            idle_timeout=idle_timeout,
+            concurrency=concurrency,
+            threads=threads,
+            heartbeat_timeout=heartbeat_timeout,
+            boot_timeout=boot_timeout,
+            grace=grace,
+            shutdown=shutdown,
+            spin=spin,
+            preload=preload,
+            start_method=start_method,
+            initializer=initializer,
+            initargs=initargs,
+            finalizer=finalizer,
+            contextvars=contextvars,
+            max_tasks=max_tasks,
+            max_memory=max_memory,
+            max_age=max_age,
+            jitter=jitter,
+            max_pending=max_pending,
+            max_pending_bytes=max_pending_bytes,
+            relay=relay_options(logs, capture),
+        )
+        self._size, self._sizing = self._options.size()
+        self._functions = FunctionTable(threads=threads)
         self._inbox = Inbox(self._functions)
         self._executor = PoolExecutor(self._inbox)
         self._master: Master | None = None
@@ -176,17 +185,10 @@ class Pool:
     async def __aenter__(self) -> Self:
         if self._master is not None or self._closed:
             raise PoolClosed("a Pool is opened once; make a new one")
+        settings = self._options.worker_settings()
         self._loop = asyncio.get_running_loop()
-        master = Master(self._loop, concurrency=self._concurrency, grace=self._grace)
-        options = {
-            "heartbeat_timeout": self._heartbeat_timeout,
-            "concurrency": self._concurrency,
-            "spin": self._spin,
-        }
-        master.crew = Crew(
-            self._loop, self._size, master, options, preload=self._preload, fresh=self._fresh, relay=self._relay
-        )
-        master.watch_hearts(self._heartbeat_timeout)
+        master = Master(self._loop, self._options)
+        master.hire(self._size, settings)
         self._master = master
         _log.info("%d workers, by %s", self._size, self._sizing)
         self._inbox.start(self._loop, master)
@@ -203,7 +205,7 @@ class Pool:
         if kind is None:
             await self._close(drop=False, patience=math.inf)
         else:
-            await self._close(drop=True, patience=self._shutdown)
+            await self._close(drop=True, patience=self._options.shutdown)
 
     async def aclose(self) -> None:
         """Close the pool as leaving its ``async with`` does: wait for all accepted tasks, then end the workers.
@@ -220,7 +222,7 @@ class Pool:
                 try:
                     await self._master.wait_idle()
                 except asyncio.CancelledError:
-                    await self._end(drop=True, patience=self._shutdown)
+                    await self._end(drop=True, patience=self._options.shutdown)
                     raise
             await self._end(drop=drop, patience=patience)
         elif self._ending is not None:
@@ -256,11 +258,13 @@ class Pool:
     @overload
     async def run(self, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:  # type: ignore[misc]  # mypy cannot match a TypeVarTuple here
-        """Run ``function(*args)`` in a worker and return what it returns.
+        """Run ``function(*args)`` in a worker and return what it returns; first wait for room where the pool is full.
 
         Raises what the function raises, and what `submit` and awaiting its Job raise. Cancelling it ends the work
         before CancelledError comes back (see `Job`).
         """
+        if self._master is not None:
+            await self._master.wait_room()
         return await self.submit(function, *args)
 
     @overload
@@ -298,19 +302,44 @@ class Pool:
         ``retries``: how often it may be tried again after its worker died, or after an exception in ``retry_on``;
         0 means that it is executed at most once. ``priority``: higher goes first.
 
-        Raises PoolClosed, TypeError or ValueError for options that cannot be, SerializationError where function or
-        arguments cannot be sent. Awaiting the Job raises the function's own exception with the remote traceback as
-        its cause, WorkerCrashed, TaskTimeout, TaskQuarantined, WorkerBootError or RemoteError.
+        Raises PoolClosed, PoolFull (see ``max_pending``), TypeError or ValueError for options that cannot be,
+        SerializationError where function or arguments cannot be sent. Awaiting the Job raises the function's own
+        exception with the remote traceback as its cause, WorkerCrashed, TaskTimeout, TaskQuarantined,
+        WorkerBootError or RemoteError.
         """
         master = self._open_master()
         if timeout is not None or retries or retry_on or type(priority) is not int:
-            retry_on = _check_options(timeout, retries, retry_on, priority)
+            retry_on = check_task_options(timeout, retries, retry_on, priority)
+        master.room.check()
         record, payload = self._functions.prepare(function, args)
+        _refuse_generator(record)
+        values = self._context() if self._options.contextvars else None
         job: Job[Any] = Job(loop=self._loop)
-        task = Task(master.next_number(), record, payload, job, timeout, retries, retry_on, priority)  # type: ignore[arg-type]
+        task = Task(0, record, payload, job, timeout, retries, retry_on, priority)  # type: ignore[arg-type]
         job._master, job._task = master, task
-        master.submit(task)
+        self._accept(task, values)
         return job
+
+    def _accept(self, task: Task, values: bytes | None) -> None:
+        """Number a task, pack the values of context variables with it, and have it run."""
+        if values is not None:
+            task.payload = pickle.dumps((values, task.payload), 5)
+            task.envelopes |= CONTEXT
+        master = self._open_master()
+        task.number = master.next_number()
+        master.submit(task)
+
+    def _context(self) -> bytes | None:
+        """Return the values of the context variables to be sent, by index, as a pickle; ``None`` where none is set."""
+        values: dict[int, Any] = {}
+        for index, variable in enumerate(self._options.contextvars):
+            if (value := variable.get(_UNSET)) is not _UNSET:
+                values[index] = value
+        try:
+            return dump(values) if values else None
+        except Exception as error:
+            names = ", ".join(self._options.contextvars[index].name for index in values)
+            raise SerializationError(f"the values of the context variables {names} cannot be sent: {error}") from error
 
     @overload
     def map(
@@ -319,6 +348,7 @@ class Pool:
         *iterables: Source,
         ordered: bool = True,
         window: int | None = None,
+        window_bytes: int = MAP_BYTES,
         timeout: float | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -332,6 +362,7 @@ class Pool:
         *iterables: Source,
         ordered: bool = True,
         window: int | None = None,
+        window_bytes: int = MAP_BYTES,
         timeout: float | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -345,6 +376,7 @@ class Pool:
         *iterables: Source,
         ordered: bool = True,
         window: int | None = None,
+        window_bytes: int = MAP_BYTES,
         timeout: float | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -357,6 +389,7 @@ class Pool:
         *iterables: Source,
         ordered: bool = True,
         window: int | None = None,
+        window_bytes: int = MAP_BYTES,
         timeout: float | None = None,
         retries: int = 0,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = (),
@@ -367,28 +400,35 @@ class Pool:
 
         Takes sync and async iterables; of several, one item each per call, until the shortest ends. It is lazy: at
         most ``window`` items are taken ahead of the reader; by default twice what can run at once, more for
-        functions that prove quick. ``return_exceptions`` hands exceptions over in place of results instead of
-        raising the first. The other options are those of `submit`, for each item.
+        functions that prove quick; and none while arguments and results that wait take ``window_bytes`` or more.
+        Where the pool is full (``max_pending``) it waits. ``return_exceptions`` hands exceptions over in place of
+        results instead of raising the first. The other options are those of `submit`, for each item.
 
         Raises as `submit` does; what concerns one item is raised at its place. See `MapResults` for how it ends.
         """
         master = self._open_master()
-        retry_on = _check_options(timeout, retries, retry_on, priority)
+        kinds = check_task_options(timeout, retries, retry_on, priority)
         if not iterables:
             raise TypeError("map needs at least one iterable")
         for source in iterables:
             if not isinstance(source, Iterable | AsyncIterable):
                 raise TypeError(f"map needs iterables, not {source!r}")
         record = self._functions.lookup(function)
+        _refuse_generator(record)
         if window is not None:
-            _count("window", window)
+            check_count("window", window)
+        check_count("window_bytes", window_bytes)
+        values = self._context()
 
         def size() -> int:
             known = record.seconds
-            return window or window_size(self._size, self._concurrency, record.is_async, known)
+            return window or window_size(self._size, self._options.concurrency, record.is_async, known)
 
         def new_task(record: Any, payload: bytes, sink: Any) -> MapTask:
-            return MapTask(master.next_number(), record, payload, sink, timeout, retries, retry_on, priority)
+            return MapTask(0, record, payload, sink, timeout, retries, kinds, priority)
+
+        def accept(task: MapTask) -> None:
+            self._accept(task, values)
 
         state = MapState(
             master,
@@ -397,8 +437,10 @@ class Pool:
             iterables,
             ordered=ordered,
             window=size,
+            window_bytes=window_bytes,
             return_exceptions=return_exceptions,
             new_task=new_task,
+            accept=accept,
         )
         master.maps.add(state)
         return MapResults(state)
@@ -409,6 +451,79 @@ class Pool:
         if self._executor.is_shut_down:
             self._executor = PoolExecutor(self._inbox)
         return self._executor
+
+    @overload
+    def stream(
+        self, function: Callable[[Unpack[Ts]], AsyncIterable[T]], *args: *Ts, window: int = 64, priority: int = 0
+    ) -> StreamResults[T]: ...
+    @overload
+    def stream(
+        self, function: Callable[[Unpack[Ts]], Iterable[T]], *args: *Ts, window: int = 64, priority: int = 0
+    ) -> StreamResults[T]: ...
+    def stream(  # type: ignore[misc]
+        self, function: Callable[..., Any], *args: Any, window: int = 64, priority: int = 0
+    ) -> StreamResults[Any]:
+        """Run a generator function, async or sync, in a worker and return what it yields, as an async iterator::
+
+            async for row in pool.stream(read_rows, path): ...
+
+        The generator goes on while the reader is no more than ``window`` items, or 1 MiB of them, behind; then it
+        waits inside its ``yield``. It runs as any task does: an async one beside others, a sync one alone.
+        It is never tried again, since items have been handed out. See `StreamResults` for how it ends.
+
+        Raises as `submit` does; what the generator raises comes after its items, and so does WorkerCrashed.
+        """
+        master = self._open_master()
+        check_task_options(None, 0, (), priority)
+        check_count("window", window)
+        master.room.check()
+        record, payload = self._functions.prepare(function, args)
+        state = StreamState(master, window)
+        values = self._context()
+        if values is not None:
+            payload = pickle.dumps((values, payload), 5)
+        payload = pickle.dumps((window, STREAM_BYTES, payload), 5)
+        state.task = StreamTask(0, record, payload, state, priority=priority, take=state.take)
+        state.task.envelopes = STREAM | (0 if values is None else CONTEXT)
+        self._accept(state.task, None)
+        master.streams.add(state)
+        return StreamResults(state)
+
+    # -- how many, and when --------------------------------------------------------------------------
+
+    def resize(self, workers: int) -> None:
+        """Have so many workers from here on; it no longer grows and shrinks by itself.
+
+        New ones start at once; of too many, those with the least to do stop when they have done what they have.
+        Raises PoolClosed, TypeError or ValueError where ``workers`` is no positive whole number.
+        """
+        check_count("workers", workers)
+        master = self._open_master()
+        self._size, self._sizing = workers, "resize"
+        master.staffing.resize(workers)
+
+    def pause(self) -> None:
+        """Start no more tasks until `resume`; those that run go on, new ones are accepted. Raises PoolClosed."""
+        self._open_master().pause()
+
+    def resume(self) -> None:
+        """Start tasks again; not paused: do nothing. Raises PoolClosed. Closing the pool resumes it, too."""
+        self._open_master().resume()
+
+    async def drain(self) -> None:
+        """Wait until every accepted task has settled; the pool stays open.
+
+        Raises PoolClosed, and RuntimeError where it is paused and so would wait for ever. Cancelling it changes
+        nothing.
+        """
+        master = self._open_master()
+        if master.paused and master.room.tasks:
+            raise RuntimeError("the pool is paused: its tasks cannot settle before resume()")
+        await master.wait_idle()
+
+    async def wait_room(self) -> None:
+        """Wait until another task may be submitted (``max_pending``, ``max_pending_bytes``); raises PoolClosed."""
+        await self._open_master().wait_room()
 
     # -- looking in ----------------------------------------------------------------------------------
 
@@ -433,7 +548,11 @@ class Pool:
             queued=master.scheduler.queued,
             in_flight=sum(worker.in_flight for worker in workers),
             submitted=master.submitted,
-            restarts=max(0, master.crew.started - self._size),
+            restarts=master.crew.restarts,
+            recycled=master.crew.recycled,
+            pending=master.room.tasks,
+            pending_bytes=master.room.bytes,
+            paused=master.paused,
             **{name: master.counts[name] for name in names},
         )
 
@@ -444,6 +563,11 @@ class Pool:
             raise PoolClosed(f"the pool is {state}")
         master.check_open()
         return master
+
+
+def _refuse_generator(record: Function) -> None:
+    if record.is_generator:
+        raise TypeError(f"{record.name} is a generator function: run it with pool.stream")
 
 
 async def _end(master: Master, drop: bool, patience: float) -> None:
@@ -462,39 +586,3 @@ async def _end(master: Master, drop: bool, patience: float) -> None:
     await master.let_maps_go()
     await master.crew.stop(max(loop.time() + 1.0, min(deadline, loop.time() + 5.0)))
     master.close()
-
-
-def _count(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-    return value
-
-
-def _seconds(name: str, value: object, least: float = 0.0) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value >= least or math.isinf(value):
-        raise ValueError(f"{name} must be at least {least:g} s and finite, not {value}")
-    return float(value)
-
-
-def _check_options(
-    timeout: object, retries: object, retry_on: object, priority: object
-) -> tuple[type[BaseException], ...]:
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise TypeError(f"priority must be a whole number, not {priority!r}")
-    if timeout is not None and not _seconds("timeout", timeout):
-        raise ValueError("timeout must be more than 0 s")
-    if not isinstance(retries, int) or isinstance(retries, bool):
-        raise TypeError(f"retries must be a whole number, not {retries!r}")
-    if retries < 0:
-        raise ValueError(f"retries must not be negative: {retries}")
-    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    for kind in kinds:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"retry_on must be an exception class or a tuple of them, not {retry_on!r}")
-    if kinds and not retries:
-        raise ValueError("retry_on without retries never tries again: say how often")
-    return kinds

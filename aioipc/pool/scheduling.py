@@ -73,13 +73,15 @@ class Lane:
 class Seat:
     """A worker as the scheduler sees it."""
 
-    __slots__ = ("concurrency", "id", "in_flight", "lane", "load", "open", "reserved", "stalled")
+    __slots__ = ("budget", "concurrency", "id", "in_flight", "lane", "load", "open", "reserved", "stalled")
 
-    def __init__(self, seat_id: int, concurrency: int) -> None:
+    def __init__(self, seat_id: int, concurrency: int, budget: int | None = None) -> None:
         self.id: int = seat_id
         self.concurrency: int = concurrency
         self.open: bool = True
         """False while nothing new may be sent, as before a kill."""
+        self.budget: int | None = budget
+        """How many more tasks it may be given before it is replaced; ``None`` is any number."""
         self.in_flight: int = 0
         self.load: float = 0.0
         self.lane: int = SYNC
@@ -90,7 +92,7 @@ class Seat:
 
     def accepts(self, lane: int) -> bool:
         """Tell whether a task of the lane may be sent at all; how many is `room`'s matter."""
-        if not self.open or (self.reserved is not None and self.reserved != lane):
+        if not self.open or self.budget == 0 or (self.reserved is not None and self.reserved != lane):
             return False
         return not self.in_flight or (self.lane == lane != ALONE)
 
@@ -103,10 +105,10 @@ class Seat:
         """Return how many more tasks of a function that takes ``estimate`` seconds it should be given."""
         at_once = self.at_once
         room = at_once - self.in_flight
-        if estimate is None or self.stalled or self.lane == ALONE:
-            return room
-        ahead = (HORIZON * at_once - self.load) / max(estimate, LEAST_ESTIMATE)
-        return min(max(room, int(ahead)), at_once + MAX_AHEAD - self.in_flight)
+        if estimate is not None and not self.stalled and self.lane != ALONE:
+            ahead = (HORIZON * at_once - self.load) / max(estimate, LEAST_ESTIMATE)
+            room = min(max(room, int(ahead)), at_once + MAX_AHEAD - self.in_flight)
+        return room if self.budget is None else min(room, self.budget)
 
 
 class Scheduler:
@@ -147,11 +149,13 @@ class Scheduler:
             self._assign_lane(lane, plan)
         return list(plan.items())
 
-    def release(self, task: Task) -> None:
-        """Say that a task is no longer with its seat: answered, given back or lost."""
+    def release(self, task: Task, *, unstarted: bool = False) -> None:
+        """Say that a task is no longer with its seat: answered or lost, or given back without having been started."""
         if (seat := self.seats.get(task.seat)) is not None:
             seat.in_flight -= 1
             seat.load = max(0.0, seat.load - task.estimate) if seat.in_flight else 0.0
+            if unstarted and seat.budget is not None:
+                seat.budget += 1
 
     def _lanes_by_age(self) -> list[int]:
         heads = [(queue[0], lane) for lane in range(3) if (queue := self.lanes[lane].best()) is not None]
@@ -196,13 +200,15 @@ class Scheduler:
                     break
             seat.in_flight += len(given) - before
             seat.load += estimate * (len(given) - before)
+            if seat.budget is not None:
+                seat.budget -= len(given) - before
         if given:
             seat.reserved = None
         return given
 
     def _reserve(self, lane: int) -> None:
         """Set the seat that is free soonest aside for a lane that no seat accepts."""
-        open_seats = [seat for seat in self.seats.values() if seat.open]
+        open_seats = [seat for seat in self.seats.values() if seat.open and seat.budget != 0]
         if not open_seats or any(seat.reserved == lane for seat in open_seats):
             return
         free = [seat for seat in open_seats if seat.reserved is None]

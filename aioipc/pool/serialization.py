@@ -7,10 +7,13 @@ This file is loaded by workers too and imports nothing heavy at the top.
 from __future__ import annotations
 
 import functools
+import importlib
 import io
+import os
 import pickle
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, NamedTuple, NewType
 
 Buffer = bytes | bytearray | memoryview
@@ -59,6 +62,8 @@ def _pickler_by_value() -> Any:
             if type(value) is _Cached and not _is_importable(value):
                 parameters = value.cache_parameters()
                 return _cached, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+            if type(value) is ContextVar:
+                return _find_variable, _name_variable(value)
             if type(value) is NewType and not _is_importable(value):
                 return NewType, (value.__name__, value.__supertype__)
             return super().reducer_override(value)
@@ -68,6 +73,37 @@ def _pickler_by_value() -> Any:
 
 def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
     return functools.lru_cache(maxsize, typed)(function)
+
+
+_named: dict[ContextVar[Any], tuple[str, str, str]] = {}
+_variables: dict[tuple[str, str], ContextVar[Any]] = {}
+
+
+def _name_variable(variable: ContextVar[Any]) -> tuple[str, str, str]:
+    """Return the module and the name under which a context variable is found, and its own name.
+
+    One that no module has (or ``__main__``, which workers do not import) gets a made-up module.
+    """
+    if variable not in _named:
+        for module, content in list(sys.modules.items()):
+            for name, value in list(getattr(content, "__dict__", {}).items()):
+                if value is variable and module != "__main__":
+                    _named[variable] = (module, name, variable.name)
+                    return _named[variable]
+        _named[variable] = ("", f"{os.getpid()}-{id(variable)}", variable.name)
+    return _named[variable]
+
+
+def _find_variable(module: str, name: str, own_name: str) -> ContextVar[Any]:
+    """Return the context variable of that name, the same one each time."""
+    if module:
+        found: ContextVar[Any] = getattr(importlib.import_module(module), name)
+        return found
+    variable = _variables.get((name, own_name))
+    if variable is None:
+        variable = _variables[name, own_name] = ContextVar(own_name)
+        _named[variable] = (module, name, own_name)
+    return variable
 
 
 def _is_importable(value: Any) -> bool:

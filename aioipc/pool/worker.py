@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, ContextVar, copy_context
 from types import CoroutineType, FrameType, TracebackType
 from typing import Any
 
@@ -27,8 +28,9 @@ from ..supervisor.boot import Inheritance, apply_settings
 from ..supervisor.scoreboard import Scoreboard
 from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
-from ..wire.pool_protocol import CANCELLED, ERROR, OK, TIMED, ResultItem, TaskItem
+from ..wire.pool_protocol import ASYNC, CANCELLED, CONTEXT, ERROR, OK, STREAM, TIMED, ResultItem, TaskItem
 from .serialization import PLAIN, dump, dump_failure, loads
+from .worker_streams import Outflow
 
 FLUSH_AFTER_NS = 1_000_000
 """Results wait for company at most so long; what is done but unsent when a worker is killed counts as started."""
@@ -37,6 +39,7 @@ _NONE = dump(None)
 
 
 EnterLoop = Callable[["Worker", TaskItem, Any], None]
+Call = tuple[Callable[..., Any], tuple[Any, ...], "Context | None"]
 
 
 class MasterGone(Exception):
@@ -60,6 +63,10 @@ class Worker:
         self.unflushed_since: int = 0
         self.function_pickles: dict[int, bytes] = {}
         self.functions: dict[int, Callable[..., Any]] = {}
+        self.variables: tuple[ContextVar[Any], ...] = ()
+        """The context variables whose values come with the tasks."""
+        self.outflows: dict[int, Outflow] = {}
+        """The streams that run here, by task number."""
         self.running: int = 0
         """Number of the sync task whose function the main thread is in; 0 outside of one."""
         self.interruptible: bool = False
@@ -78,12 +85,16 @@ class Worker:
         )  # held while the data socket is read: control may have to help out
         self.wake_control: Callable[[], None] = lambda: None
         self.notify_loop: Callable[[], None] | None = None
+        self.loop: Any = None
+        """The event loop, while the main thread is in it."""
         self._mask: set[signal.Signals | int] = set()
         self._decoder = FrameDecoder()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
         self._poller.register(self.data, select.POLLIN)
         self._poller.register(self._wake, select.POLLIN)
+        self._sleeper = select.poll()
+        self._sleeper.register(self._wake, select.POLLIN)
         self._room = select.poll()
         self._room.register(self.data, select.POLLOUT)
 
@@ -146,6 +157,8 @@ class Worker:
         apply_settings(self.settings)
         libc.set_process_name(self.settings["name"])
         self.spin = self.settings["spin"]
+        if self.settings["contextvars"] is not None:
+            self.variables = loads(self.settings["contextvars"])
         failpoints.hit("before-ready")
 
     def serve(self) -> None:
@@ -175,6 +188,20 @@ class Worker:
             for fd, _ in self._poller.poll():
                 if fd == self._wake:
                     os.read(self._wake, 4096)
+
+    def sleep(self) -> None:
+        """Block until `wake_main`, with a task in its function that may be broken into."""
+        self.allow_interrupts()
+        self._sleeper.poll()
+        self.interruptible = False
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+
+    def allow_interrupts(self) -> None:
+        """From here on the task that runs may be broken into; one that was cancelled before is, now."""
+        self.interruptible = True
+        if self.cancelled and self.running in self.cancelled:
+            self.break_in(self.running)
 
     def _spin(self) -> bool:
         """Keep asking for a moment: work that comes right away is answered without waking an idle core."""
@@ -212,24 +239,32 @@ class Worker:
             self.settings = protocol.decode_plain(frame)
 
     def _run(self, task: TaskItem) -> None:
-        number, slot, function_id, flags, payload = task
-        if flags & TIMED:
-            self.scoreboard.started_at[slot] = time.monotonic_ns()
-        self.scoreboard.started[slot] = number
+        number, slot, _, flags, _ = task
+        if flags & ASYNC:
+            self.go_async(task, None)
+            return
+        outflow = Outflow(self, task) if flags & STREAM else None
+        self.note_start(task)
         begin = time.perf_counter_ns()
+        result: ResultItem | None = None
         try:
             self.running = number
-            function, arguments = self.unpack(function_id, payload)
+            function, arguments, context = self.unpack(task)
+            if outflow is not None:
+                outflow.function = function
             self.interruptible = True
             if self.cancelled and number in self.cancelled:
                 self.break_in(number)
-            value = function(*arguments)
-            if failpoints.armed and type(value) is not CoroutineType:
+            value = function(*arguments) if context is None else context.run(function, *arguments)
+            if outflow is not None and not hasattr(value, "__aiter__"):
+                self.interruptible = False
+                outflow.pump(value, context)
+                value = None
+            if failpoints.armed and not _is_for_the_loop(value, outflow):
                 failpoints.hit("mid-task")
             self.interruptible = False
             self.running = 0
-            result: ResultItem | None = None
-            if type(value) is not CoroutineType:
+            if not _is_for_the_loop(value, outflow):
                 result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, self.dump(value, function))
         except BaseException as error:
             self.interruptible = False
@@ -243,7 +278,13 @@ class Worker:
         if result is None:
             self.go_async(task, value)
         else:
-            self._finish(result)
+            self._finish(result if outflow is None else outflow.end(result))
+
+    def note_start(self, task: TaskItem) -> None:
+        """Write into shared memory that a task's function is about to be entered."""
+        if task[3] & TIMED:
+            self.scoreboard.started_at[task[1]] = time.monotonic_ns()
+        self.scoreboard.started[task[1]] = task[0]
 
     def _finish(self, result: ResultItem) -> None:
         if failpoints.armed:
@@ -256,25 +297,44 @@ class Worker:
         if not self.pending or now - self.unflushed_since >= FLUSH_AFTER_NS:
             self.flush()
 
-    def go_async(self, task: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
-        """Enter the event loop with this task and stay until a sync task comes or the worker ends."""
+    def go_async(self, task: TaskItem, begun: Any) -> None:
+        """Enter the event loop with this task and stay until a sync task comes or the worker ends.
+
+        ``begun`` is what its function has returned already: a coroutine or an async iterator; ``None`` if it was not
+        called yet.
+        """
         self.flush()
-        self.enter_loop(self, task, coroutine)
+        self.enter_loop(self, task, begun)
 
     # -- shared by both ways to run a task -----------------------------------------------------------
 
-    def unpack(self, function_id: int, payload: Buffer) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Return a task's function and arguments; what fails here says that it failed on the way in."""
+    def unpack(self, task: TaskItem) -> Call:
+        """Return a task's function, arguments and context; what fails here says that it failed on the way in."""
+        function_id = task[2]
         try:
+            payload, context = self.open_envelopes(task)
             if not function_id:
-                return loads(payload)  # type: ignore[no-any-return]
+                return (*loads(payload), context)
             function = self.functions.get(function_id)
             if function is None:
                 function = self.functions[function_id] = loads(self.function_pickles[function_id])
-            return function, loads(payload)
+            return function, loads(payload), context
         except Exception as error:
             error.add_note("the worker could not load the task's function or arguments")
             raise
+
+    def open_envelopes(self, task: TaskItem) -> tuple[Buffer, Context | None]:
+        """Return a task's innermost payload, and the context it is to run in where values came with it."""
+        _, _, _, flags, payload = task
+        if flags & STREAM:
+            _, _, payload = loads(payload)
+        if not flags & CONTEXT:
+            return payload, None
+        values, payload = loads(payload)
+        context = copy_context()
+        for index, value in loads(values).items():
+            context.run(self.variables[index].set, value)
+        return payload, context
 
     @staticmethod
     def dump(value: object, function: Callable[..., Any]) -> bytes:
@@ -332,6 +392,11 @@ class Worker:
             return self.unsent.write()
         except ConnectionError as error:
             raise MasterGone from error
+
+
+def _is_for_the_loop(value: object, outflow: Outflow | None) -> bool:
+    """Tell whether a function that was called in the main thread has returned what only the loop can run."""
+    return type(value) is CoroutineType or (outflow is not None and hasattr(value, "__aiter__"))
 
 
 def _in_an_import(trace: TracebackType | None) -> bool:

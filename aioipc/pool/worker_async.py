@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
-from collections.abc import Callable, Coroutine
-from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._sys import failpoints
 from ..wire import pool_protocol as protocol
-from ..wire.pool_protocol import ASYNC, CANCELLED, OK, TIMED, ResultItem, TaskItem
+from ..wire.pool_protocol import ASYNC, CANCELLED, OK, STREAM, THREAD, ResultItem, TaskItem
 from .worker import MasterGone
+from .worker_streams import Outflow
+from .worker_threads import ThreadCalls
 
 if TYPE_CHECKING:
     from .worker import Worker
 
+T = TypeVar("T")
+
 _LEAST_BEAT = 2.0
+_END = object()
 _runners: list[asyncio.Runner] = []
+_threads: list[ThreadCalls] = []
 
 
-def run_async_phase(worker: Worker, first: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
-    """Run async tasks, beginning with one that has started already; returns when a sync task is next.
+def run_async_phase(worker: Worker, first: TaskItem, begun: Any) -> None:
+    """Run async tasks, beginning with one whose function may have been called already (``begun`` is what it
+    returned); returns when a sync task is next.
 
     Raises MasterGone. The loop stays open for the next time.
     """
-    if not _runners:
-        _runners.append(asyncio.Runner(loop_factory=_loop_factory()))
+    runner = _runner()
+    worker.loop = runner.get_loop()
     worker.scoreboard.loop_runs(True)
     try:
-        _runners[0].run(_serve(worker, first, coroutine))
+        runner.run(_serve(worker, first, begun))
         worker.flush()
         worker.send([])  # what the loop had not got rid of yet
     finally:
-        worker.notify_loop = None
+        worker.notify_loop = worker.loop = None
         worker.scoreboard.loop_runs(False)
 
 
-async def _serve(worker: Worker, first: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
-    await AsyncPhase(worker).serve(first, coroutine)
+async def _serve(worker: Worker, first: TaskItem, begun: Any) -> None:
+    await AsyncPhase(worker).serve(first, begun)
+
+
+def run_in_loop(awaitable: Awaitable[T]) -> T:
+    """Wait for an awaitable in the loop that tasks will run in, or have run in."""
+
+    async def wait() -> T:
+        return await awaitable
+
+    return _runner().run(wait())
+
+
+def _runner() -> asyncio.Runner:
+    if not _runners:
+        _runners.append(asyncio.Runner(loop_factory=_loop_factory()))
+    return _runners[0]
 
 
 def close_loop() -> None:
@@ -64,25 +88,26 @@ class AsyncPhase:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._begun: set[int] = set()  # a task cancelled before its first step would end without a word
+        self._in_threads: set[int] = set()
         self._concurrency: int = worker.settings["concurrency"]
         self._beat_every = max(_LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
         self._flush_due = False
 
-    async def serve(self, first: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
+    async def serve(self, first: TaskItem, begun: Any) -> None:
         """Run tasks until a sync one is next, or the worker is to end; raises MasterGone."""
         worker, loop = self._worker, self._loop
         worker.notify_loop = self._notified_from_thread
         loop.add_reader(worker.data.fileno(), self._readable)
         self._beat()
-        self._begin(first, self._run(first, coroutine))
+        self._begin(first, self._run(first, begun))
         self._notified()  # what was cancelled before there was a loop to be told
         try:
             await self._over
         finally:
             self._timer.cancel()
             loop.remove_reader(worker.data.fileno())
-            for task in self._tasks.values():
-                task.cancel()
+            for number in list(self._tasks):
+                self._cancel(number)
             if self._tasks:
                 await asyncio.wait(self._tasks.values())
             loop.remove_writer(worker.data.fileno())
@@ -107,13 +132,23 @@ class AsyncPhase:
         """Look at what the control thread has changed: cancelled tasks, or that it is time to drain."""
         worker = self._worker
         for number in list(worker.cancelled):
-            if (task := self._tasks.get(number)) is not None and number in self._begun:
+            if number in self._begun:
                 worker.cancelled.discard(number)
-                task.cancel()
+                self._cancel(number)
+        for outflow in list(worker.outflows.values()):
+            outflow.roomy()
         if worker.orphaned:
             self._end(MasterGone())
         else:
             self._start_tasks()
+
+    def _cancel(self, number: int) -> None:
+        if number in self._in_threads:
+            _thread_calls(self._concurrency).interrupt(number)
+            if (outflow := self._worker.outflows.get(number)) is not None:
+                outflow.abort()  # where no thread runs: it waits for its reader
+        else:
+            self._tasks[number].cancel()
 
     def _start_tasks(self) -> None:
         """Start what may start; leave where nothing runs and what is next is not for the loop."""
@@ -143,28 +178,31 @@ class AsyncPhase:
     def _begin(self, item: TaskItem, coroutine: Coroutine[Any, Any, None]) -> None:
         self._tasks[item[0]] = self._loop.create_task(coroutine)
 
-    async def _run(self, item: TaskItem, coroutine: CoroutineType[Any, Any, Any] | None) -> None:
+    async def _run(self, item: TaskItem, begun: Any) -> None:
         worker = self._worker
-        number, slot, function_id, flags, payload = item
+        number, slot, _, flags, _ = item
         begin = time.perf_counter_ns()
+        outflow = Outflow(worker, item) if flags & STREAM else None
         result: ResultItem
         try:
             if worker.cancelled and number in worker.cancelled:
                 worker.cancelled.discard(number)
-                if coroutine is not None:
-                    coroutine.close()
+                if inspect.iscoroutine(begun):
+                    begun.close()
                 raise asyncio.CancelledError
             self._begun.add(number)
-            if coroutine is None:
-                if flags & TIMED:
-                    worker.scoreboard.started_at[slot] = time.monotonic_ns()
-                worker.scoreboard.started[slot] = number
-                function, arguments = worker.unpack(function_id, payload)
-                coroutine = function(*arguments)
-                value = await coroutine
+            function = begun
+            if begun is not None:
+                _enter(worker.open_envelopes(item)[1])
+                value = await self._wait(begun, function, outflow)
             else:
-                function = cast("Callable[..., Any]", coroutine)  # only its name is asked for
-                value = await coroutine
+                worker.note_start(item)
+                function, arguments, context = worker.unpack(item)
+                _enter(context)
+                if flags & THREAD:
+                    value = await self._in_thread(number, function, arguments, context, outflow)
+                else:
+                    value = await self._wait(function(*arguments), function, outflow)
             if failpoints.armed:
                 failpoints.hit("mid-task")
             result = (slot, OK, (time.perf_counter_ns() - begin) // 1000, worker.dump(value, function))
@@ -174,17 +212,44 @@ class AsyncPhase:
             result = worker.failed(item, error, False, begin)
         del self._tasks[number]
         self._begun.discard(number)
-        self._finish(result)
+        self._finish(result if outflow is None else outflow.end(result))
+
+    async def _wait(self, begun: Any, function: Any, outflow: Outflow | None) -> Any:
+        """Wait for a coroutine, or send on what an async iterator yields."""
+        if outflow is None:
+            return await begun
+        outflow.function = function
+        await outflow.pump_async(begun, self._flush_soon)
+        return None
+
+    async def _in_thread(
+        self, number: int, function: Any, arguments: Any, context: Context | None, outflow: Outflow | None
+    ) -> Any:
+        """Run a sync function in a thread; what it returns may still be a coroutine, or the items of a stream."""
+        threads = _thread_calls(self._concurrency)
+        self._in_threads.add(number)
+        try:
+            value = await threads.call(number, function, arguments, context)
+            if outflow is not None:
+                step = partial(threads.call, number, context=context)
+                return await self._wait(_each(value, step, threads.finish), function, outflow)
+        finally:
+            self._in_threads.discard(number)
+            threads.forget(number)
+        return await value if inspect.iscoroutine(value) else value
 
     def _finish(self, result: protocol.ResultItem) -> None:
         if failpoints.armed:
             failpoints.hit("result-computed")
         self._worker.outbox.append(result)
+        self._flush_soon()
+
+    # -- what goes out -------------------------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
-
-    # -- what goes out -------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         """Send the results of this turn of the loop, then see what is next."""
@@ -208,3 +273,29 @@ class AsyncPhase:
     def _beat(self) -> None:
         self._worker.scoreboard.loop_beat()
         self._timer = self._loop.call_later(self._beat_every, self._beat)
+
+
+def _thread_calls(limit: int) -> ThreadCalls:
+    if not _threads:
+        _threads.append(ThreadCalls(limit))
+    return _threads[0]
+
+
+def _enter(context: Context | None) -> None:
+    """Take on the values of a context in the current task, which has one of its own."""
+    if context is not None:
+        for variable, value in context.items():
+            variable.set(value)
+
+
+async def _each(
+    items: Any, step: Callable[..., Awaitable[Any]], finish: Callable[[Callable[[], Any]], Awaitable[None]]
+) -> AsyncIterator[Any]:
+    """Iterate in threads; closes the iterator there, too."""
+    iterator = await step(iter, (items,))
+    try:
+        while (item := await step(next, (iterator, _END))) is not _END:
+            yield item
+    finally:
+        if (close := getattr(iterator, "close", None)) is not None:
+            await finish(close)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from .._sys import failpoints
 from ..wire import pool_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, Buffer, Frame, FrameDecoder
+from . import stack_dump
 from .worker import MasterGone
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class ControlThread(threading.Thread):
             self._cancel(protocol.decode_plain(frame))
         elif frame.kind == protocol.NUDGE:
             self._give_back(protocol.UNSTARTED)
+        elif frame.kind == protocol.CREDIT:
+            self._credit(*protocol.decode_plain(frame))
+        elif frame.kind == protocol.DUMP and self._worker.loop is not None:
+            stack_dump.dump_tasks(self._worker.loop)
 
     def _cancel(self, number: int) -> None:
         """Cancel a task: mark it, then break into it where it runs.
@@ -98,6 +103,17 @@ class ControlThread(threading.Thread):
             signal.pthread_kill(self._main, signal.SIGINT)
         elif worker.notify_loop is not None:
             worker.notify_loop()
+
+    def _credit(self, number: int, items: int) -> None:
+        """Let a stream go on; one that has just ended needs nothing."""
+        worker = self._worker
+        if (outflow := worker.outflows.get(number)) is None:
+            return
+        outflow.credit(items)
+        if worker.notify_loop is not None:
+            worker.notify_loop()
+        else:
+            worker.wake_main()
 
     def _drain(self) -> None:
         self._told_drain = True

@@ -8,20 +8,25 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .._sys import procfs
 from ..supervisor.boot import current_settings
 from ..supervisor.child import Child, ExitReport
 from ..supervisor.link import FrameLink
 from ..wire import pool_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
-from ..wire.pool_protocol import ASYNC, TIMED, ResultItem, TaskItem
+from ..wire.pool_protocol import TIMED, ResultItem, TaskItem
 from .heartbeat import Heart
 from .job import Task
+from .recycling import Limits
 from .relays import RelayOptions, Relays
 from .scheduling import MAX_AHEAD
+from .stack_dump import SIGNAL as DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from ..supervisor.zygote import Zygote
 
+DUMP_TIME = 0.3
+"""Seconds that a worker gets to write down what it is doing before it is killed for it."""
 EXIT_TIME = 5.0
 """Seconds that a drained worker gets to end."""
 CLOSING_TIME = 1.0
@@ -38,6 +43,9 @@ class WorkerOwner(Protocol):
 
     def worker_answered(self, worker: WorkerHandle, results: list[ResultItem]) -> None:
         """It has finished tasks."""
+
+    def worker_streamed(self, worker: WorkerHandle, item: ResultItem) -> None:
+        """It has sent an item or the end of a stream."""
 
     def worker_gave_back(self, worker: WorkerHandle, slots: list[int]) -> None:
         """It has not started these tasks and will not."""
@@ -56,8 +64,16 @@ class WorkerHandle:
         owner: WorkerOwner,
         options: dict[str, Any],
         relay: RelayOptions,
+        limits: Limits = Limits(),  # noqa: B008 - it is frozen
     ) -> None:
         self.number = number
+        self.limits: Limits = limits
+        self.leaving: bool = False
+        """It was told to stop, and takes no more tasks."""
+        self.idle_since: float = loop.time()
+        """When it had its last task, in loop time."""
+        self.stacks: str = ""
+        """What it was doing before it was killed for it."""
         self.state: str = "STARTING"
         self.in_flight: dict[int, Task] = {}
         self.finished: int = 0
@@ -85,7 +101,8 @@ class WorkerHandle:
         self._zygote: Zygote | None = None
         self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)
         self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore, scratch=CONTROL_SCRATCH)
-        settings = {**current_settings(), **options, **self.relays.settings, "name": f"aioipc-worker-{number}"}
+        more = {"name": f"aioipc-worker-{number}", "slot": number}
+        settings = {**current_settings(), **options, **self.relays.settings, **more}
         self._data.send(protocol.encode_boot(settings))
 
     @property
@@ -123,7 +140,7 @@ class WorkerHandle:
         slot = task.slot = self._free.pop()
         self._serials[slot] = self._serial
         self.in_flight[slot] = task
-        flags = (TIMED if task.timeout is not None else 0) | (ASYNC if function.is_async else 0)
+        flags = function.flags | task.envelopes | (TIMED if task.timeout is not None else 0)
         return (self._serial, slot, function.id, flags, task.payload)
 
     def release(self, slot: int) -> Task:
@@ -163,6 +180,11 @@ class WorkerHandle:
         """Ask for finished results that wait for company, and for the tasks that were not started."""
         self._control.send(protocol.encode_plain(protocol.NUDGE))
 
+    def credit(self, task: Task, items: int) -> None:
+        """Say that the reader of a stream has taken some of its items."""
+        if self.in_flight.get(task.slot) is task:
+            self._control.send(protocol.encode_plain(protocol.CREDIT, (self._serials[task.slot], items)))
+
     def end_boot(self) -> bool:
         """Stop waiting for READY; returns whether it has come."""
         if self.boot_timer is not None:
@@ -172,6 +194,7 @@ class WorkerHandle:
 
     def stop(self) -> None:
         """Have the worker end when it has done what it has."""
+        self.leaving = True
         if self.state == "RUNNING":
             self.state = "STOPPING"
         self._data.send(protocol.encode_plain(protocol.STOP))
@@ -183,6 +206,19 @@ class WorkerHandle:
         self.kill_reason = self.kill_reason or reason
         if self._zygote is not None:
             self._zygote.kill(self.child, signal.SIGKILL)
+
+    def condemn(self, reason: str) -> None:
+        """Kill it as soon as it has written down what its threads and async tasks are doing, or could have."""
+        if self.kill_reason or self.state == "EXITED":
+            return
+        self.kill_reason = reason
+        self._control.send(protocol.encode_plain(protocol.DUMP))
+        self._loop.call_later(DUMP_TIME / 2, self.child.signal, DUMP_SIGNAL)
+        self._loop.call_later(DUMP_TIME, self.kill, reason)
+
+    def memory(self) -> int:
+        """Return how many bytes of memory it has for itself, 0 where that is unknown."""
+        return procfs.private_memory(self.pid) if self.pid is not None else 0
 
     def diagnose(self, now: float) -> str | None:
         """Return why it must be killed, judged by its heartbeats; ``None`` where it is well."""
@@ -211,6 +247,7 @@ class WorkerHandle:
         self.state = "EXITED"
         if self.kill_reason:
             report = report._replace(reason=self.kill_reason)
+            self.stacks = self.child.stacks()
         self._owner.worker_exited(self, report)
         self.close()
 
@@ -226,9 +263,18 @@ class WorkerHandle:
     def _on_results(self, frame: Frame) -> None:
         results = protocol.decode_results(frame)
         self.relays.before_results()
+        if any(result[1] > protocol.CANCELLED for result in results):
+            results = [result for result in results if not self._is_streamed(result)]
         self.finished += len(results)
         self._owner.worker_answered(self, results)
         self._expect_exit()
+
+    def _is_streamed(self, result: ResultItem) -> bool:
+        """Pass on what belongs to a stream, item by item; False for an ordinary result."""
+        if result[1] not in (protocol.ITEM, protocol.END):
+            return False
+        self._owner.worker_streamed(self, result)
+        return True
 
     def _on_ready(self, frame: Frame) -> None:
         if self.child.pid is None:  # it can be quicker than the zygote's report about it

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import sys
-from types import CoroutineType
+import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..supervisor.boot import Inheritance, release_stderr
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import TaskItem
+from . import stack_dump
+from .current_worker import PoolWorker, become, current_worker
+from .serialization import loads
 from .worker import MasterGone, Worker
 from .worker_control import ControlThread
 
@@ -25,28 +30,60 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
     try:
         worker.boot()
         sender = _send_logs(inheritance.logs, worker.settings)
+        become(PoolWorker(worker.settings["slot"], os.getpid()))
+        _initialize(worker)
         worker.take_signals()
         worker.scoreboard.register()
         ControlThread(worker).start()
         worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
+        dumps = os.dup(inheritance.stderr)
         release_stderr(saved_stderr, inheritance.stderr)
+        stack_dump.enable(dumps)
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a task prints is seen at once, and not lost with the worker
             sys.stdout.reconfigure(line_buffering=True)
         worker.serve()
+        status = _finalize(worker)
         _close_loop()
     except MasterGone:
         return 1
     finally:
         if sender is not None:
             sender.say_lost()
+    return status
+
+
+def _initialize(worker: Worker) -> None:
+    if (pickled := worker.settings["initializer"]) is not None:
+        current_worker().state = _call(*loads(pickled))
+
+
+def _finalize(worker: Worker) -> int:
+    """Call the finalizer, if there is one; nobody is left to hear of its failure but the log of the pool."""
+    if (pickled := worker.settings["finalizer"]) is not None:
+        try:
+            function, _ = loads(pickled)
+            _call(function, (current_worker().state,))
+        except Exception:
+            traceback.print_exc()
+            return 1
     return 0
 
 
-def _enter_loop(worker: Worker, task: TaskItem, coroutine: CoroutineType[Any, Any, Any]) -> None:
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a function; where it is async, wait for it in the loop of the tasks to come."""
+    value = function(*arguments)
+    if not inspect.iscoroutine(value):
+        return value
+    from .worker_async import run_in_loop
+
+    return run_in_loop(value)
+
+
+def _enter_loop(worker: Worker, task: TaskItem, begun: Any) -> None:
     """Go async; only a worker that comes here loads asyncio, which takes longer than all the rest of its start."""
     from .worker_async import run_async_phase
 
-    run_async_phase(worker, task, coroutine)
+    run_async_phase(worker, task, begun)
 
 
 def _send_logs(fd: int, settings: dict[str, Any]) -> LogSender | None:

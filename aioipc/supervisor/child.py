@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import socket
 import time
 from typing import NamedTuple, Protocol
@@ -55,6 +56,7 @@ class Child:
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.owner: ChildOwner | None = None
+        self._ready = False
         with contextlib.ExitStack() as undo:
             self.data: socket.socket
             self.control: socket.socket
@@ -91,14 +93,22 @@ class Child:
         _close_all(self._their_pipes)
 
     def ready(self) -> None:
-        """Forget the captured standard error: the worker has the real one from now on."""
-        if self._stderr is not None:
-            os.close(self._stderr)
-            self._stderr = None
+        """Say that the worker has the real standard error now; the captured one serves for stack dumps from here on."""
+        self._ready = True
 
     def stderr_tail(self, limit: int = 8192) -> str:
         """Return the last ``limit`` bytes that the worker wrote to standard error before it was ready."""
-        return "" if self._stderr is None else tail(self._stderr, limit)
+        return "" if self._stderr is None or self._ready else tail(self._stderr, limit)
+
+    def stacks(self, limit: int = 65536) -> str:
+        """Return the last ``limit`` bytes of the stack dumps that the worker has made."""
+        return "" if self._stderr is None or not self._ready else tail(self._stderr, limit)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the process alone; not done where it is gone, or has no pidfd to be named by safely."""
+        if self.pidfd is not None:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self.pidfd, signum)
 
     def state(self) -> str:
         """Return the letter /proc shows for the process, ``"?"`` where that is unknown."""
@@ -119,7 +129,9 @@ class Child:
     def close(self) -> None:
         """Close everything; may be called twice."""
         self.handed_over()
-        self.ready()
+        if self._stderr is not None:
+            os.close(self._stderr)
+            self._stderr = None
         _close_all(self.pipes)
         self.data.close()
         self.control.close()

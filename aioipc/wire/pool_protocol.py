@@ -6,8 +6,11 @@ what must be heard while the worker's main thread is busy. Both come from our ow
 
     data     master → worker   BOOT  TASKS  STOP
              worker → master   READY  RESULTS
-    control  master → worker   CANCEL  NUDGE
+    control  master → worker   CANCEL  NUDGE  CREDIT  DUMP
              worker → master   RESULTS  UNSTARTED  DRAINING
+
+A stream's items and its end are results too; they bear their place in the stream, since some may overtake others on
+the other socket.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 
 from .framing import Buffer, Frame, ProtocolError, encode_frame
 
-BOOT, TASKS, STOP, CANCEL, NUDGE = 1, 2, 3, 4, 5
+BOOT, TASKS, STOP, CANCEL, NUDGE, CREDIT, DUMP = 1, 2, 3, 4, 5, 6, 7
 READY, RESULTS, UNSTARTED, DRAINING = 16, 17, 18, 19
 
 NAMES = {
@@ -27,24 +30,28 @@ NAMES = {
     STOP: "STOP",
     CANCEL: "CANCEL",
     NUDGE: "NUDGE",
+    CREDIT: "CREDIT",
+    DUMP: "DUMP",
     READY: "READY",
     RESULTS: "RESULTS",
     UNSTARTED: "UNSTARTED",
     DRAINING: "DRAINING",
 }
 
-# How a task ended in the worker.
-OK, ERROR, CANCELLED = 0, 1, 2
+# How a task ended in the worker; ITEM is one item of a stream, END the end of one.
+OK, ERROR, CANCELLED, ITEM, END = 0, 1, 2, 3, 4
 
 ATTACH_FROM = 32 * 1024
 """Payloads of at least so many bytes travel beside the body instead of inside it."""
 
-# Flags of a task: it has a timeout, so its start is noted; it is to be run by the event loop.
-TIMED, ASYNC = 1, 2
+# Flags of a task: it has a timeout, so its start is noted; it is to be run by the event loop; the loop runs it in a
+# thread; its payload is a pickle of (values of context variables, payload); of (window, bytes, payload): a stream.
+TIMED, ASYNC, THREAD, CONTEXT, STREAM = 1, 2, 4, 8, 16
 
 # (number, slot, function id or 0 where the payload holds the function too, flags, payload)
 TaskItem = tuple[int, int, int, int, Buffer]
-# (slot, OK | ERROR | CANCELLED, microseconds, payload)
+# (slot, OK | ERROR | CANCELLED, microseconds, payload), (slot, ITEM, its index, payload),
+# (slot, END, number of items, pickle of (OK | ERROR | CANCELLED, payload))
 ResultItem = tuple[int, int, int, Buffer]
 
 
@@ -66,7 +73,9 @@ def encode_results(results: Sequence[ResultItem]) -> list[Buffer]:
 
 
 def encode_plain(kind: int, value: Any = None) -> list[Buffer]:
-    """Encode one of the other kinds: STOP, CANCEL (number), NUDGE, READY (pid), UNSTARTED, DRAINING (slots)."""
+    """Encode one of the other kinds: STOP, CANCEL (number), NUDGE, CREDIT (number, items), DUMP, READY (pid),
+    UNSTARTED, DRAINING (slots).
+    """
     return encode_frame(kind, pickle.dumps(value, 5))
 
 
@@ -103,6 +112,22 @@ def decode_pid(frame: Frame) -> int:
     if type(pid) is not int or pid < 1:
         raise ProtocolError(f"malformed {NAMES[frame.kind]} frame: a process id was expected")
     return pid
+
+
+def encode_end(slot: int, count: int, status: int, payload: Buffer) -> ResultItem:
+    """Return what ends a stream of ``count`` items: how its task ended, as in any other result."""
+    return (slot, END, count, pickle.dumps((status, bytes(payload)), 5))
+
+
+def decode_end(payload: Buffer) -> tuple[int, bytes]:
+    """Return the status and the payload of a stream's END; raises ProtocolError where it is something else."""
+    try:
+        status, inner = pickle.loads(payload)
+    except Exception as error:
+        raise ProtocolError(f"malformed end of a stream: {error}") from error
+    if status not in (OK, ERROR, CANCELLED) or type(inner) is not bytes:
+        raise ProtocolError("malformed end of a stream")
+    return status, inner
 
 
 def decode_plain(frame: Frame) -> Any:

@@ -1,0 +1,158 @@
+"""The options of a pool and of a task, checked before anything is started."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .heartbeat import LEAST_TIMEOUT
+from .relays import RelayOptions
+from .serialization import dump
+from .sizing import default_workers
+
+RetryOn = type[BaseException] | tuple[type[BaseException], ...]
+
+
+@dataclass(slots=True)
+class PoolOptions:
+    """What `Pool` was asked for; `Pool` says what each means. Raises TypeError and ValueError for what cannot be."""
+
+    workers: int | None
+    min_workers: int | None
+    idle_timeout: float
+    concurrency: int
+    threads: bool
+    heartbeat_timeout: float
+    boot_timeout: float
+    grace: float
+    shutdown: float
+    spin: float
+    preload: Sequence[str]
+    start_method: str
+    initializer: Callable[..., Any] | None
+    initargs: tuple[Any, ...]
+    finalizer: Callable[[Any], Any] | None
+    contextvars: Sequence[contextvars.ContextVar[Any]]
+    max_tasks: int | None
+    max_memory: int | None
+    max_age: float | None
+    jitter: float
+    max_pending: int | None
+    max_pending_bytes: int | None
+    relay: RelayOptions
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency",):
+            check_count(name, getattr(self, name))
+        for name in ("workers", "min_workers", "max_tasks", "max_memory", "max_pending", "max_pending_bytes"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        check_seconds("heartbeat_timeout", self.heartbeat_timeout, LEAST_TIMEOUT)
+        for name in ("idle_timeout", "grace", "shutdown", "spin"):
+            check_seconds(name, getattr(self, name))
+        for name in ("boot_timeout", "max_age"):
+            if (value := getattr(self, name)) is not None:
+                check_positive_seconds(name, value)
+        check_fraction("jitter", self.jitter)
+        if self.start_method not in ("zygote", "spawn"):
+            raise ValueError(f"start_method must be 'zygote' or 'spawn', not {self.start_method!r}")
+        if isinstance(self.preload, str) or not all(isinstance(name, str) for name in self.preload):
+            raise TypeError(f"preload must be a sequence of module names, not {self.preload!r}")
+        self._check_functions()
+        if self.workers is not None and self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers is {self.min_workers}, more than the {self.workers} workers")
+
+    def _check_functions(self) -> None:
+        for name in ("initializer", "finalizer"):
+            if (function := getattr(self, name)) is not None and not callable(function):
+                raise TypeError(f"{name} must be a function, not {function!r}")
+        if not isinstance(self.initargs, tuple):
+            raise TypeError(f"initargs must be a tuple, not {self.initargs!r}")
+        if self.initargs and self.initializer is None:
+            raise ValueError("initargs without an initializer to give them to")
+        self.contextvars = tuple(self.contextvars)
+        for variable in self.contextvars:
+            if not isinstance(variable, contextvars.ContextVar):
+                raise TypeError(f"contextvars must be ContextVar objects, not {variable!r}")
+
+    def size(self) -> tuple[int, str]:
+        """Return the number of workers, and which rule gave it."""
+        return default_workers() if self.workers is None else (self.workers, "the argument")
+
+    def worker_settings(self) -> dict[str, Any]:
+        """Return what each worker must know; raises SerializationError where a function cannot be sent."""
+        return {
+            "heartbeat_timeout": self.heartbeat_timeout,
+            "concurrency": self.concurrency,
+            "spin": self.spin,
+            "initializer": _sendable("initializer", self.initializer, self.initargs),
+            "finalizer": _sendable("finalizer", self.finalizer),
+            "contextvars": dump(self.contextvars) if self.contextvars else None,
+        }
+
+
+def _sendable(name: str, function: Callable[..., Any] | None, arguments: tuple[Any, ...] = ()) -> bytes | None:
+    from ..exceptions import SerializationError
+
+    if function is None:
+        return None
+    try:
+        return dump((function, arguments))
+    except Exception as error:
+        raise SerializationError(f"the {name} {function!r} cannot be sent to workers: {error}") from error
+
+
+def check_count(name: str, value: object) -> int:
+    """Return the whole number; raises TypeError where it is none, ValueError below 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def check_seconds(name: str, value: object, least: float = 0.0) -> float:
+    """Return the number of seconds; raises TypeError where it is none, ValueError below ``least`` or without end."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    if not value >= least or math.isinf(value):
+        raise ValueError(f"{name} must be at least {least:g} s and finite, not {value}")
+    return float(value)
+
+
+def check_positive_seconds(name: str, value: object) -> float:
+    """The same for a time that cannot be 0."""
+    if not check_seconds(name, value):
+        raise ValueError(f"{name} must be more than 0 s")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return the number between 0 and 1; raises TypeError or ValueError where it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, not {value}")
+    return float(value)
+
+
+def check_task_options(timeout: object, retries: object, retry_on: object, priority: object) -> Any:
+    """Return ``retry_on`` as a tuple; raises TypeError or ValueError for options of a task that cannot be."""
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise TypeError(f"priority must be a whole number, not {priority!r}")
+    if timeout is not None:
+        check_positive_seconds("timeout", timeout)
+    if not isinstance(retries, int) or isinstance(retries, bool):
+        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    if retries < 0:
+        raise ValueError(f"retries must not be negative: {retries}")
+    kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"retry_on must be an exception class or a tuple of them, not {retry_on!r}")
+    if kinds and not retries:
+        raise ValueError("retry_on without retries never tries again: say how often")
+    return kinds

@@ -1,0 +1,43 @@
+"""The worker's side of a stack dump: what its threads and async tasks were doing, for a master about to kill it.
+
+Threads are dumped by faulthandler in signal context, in C: that works while a task holds the GIL. Tasks of the event
+loop are dumped by the control thread, which works while the loop is blocked.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from typing import Any, TextIO
+
+SIGNAL = signal.SIGRTMAX - 1
+"""Nobody else's, as far as one can know; faulthandler takes it over in workers."""
+_MOST_TASKS = 100
+
+_file: list[TextIO] = []
+
+
+def enable(fd: int) -> None:
+    """Take over the descriptor: from here on dumps go there."""
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    file = open(fd, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - for the life of the process
+    _file.append(file)
+    faulthandler.register(SIGNAL, file, all_threads=True)
+
+
+def dump_tasks(loop: Any) -> None:
+    """Write the stacks of all async tasks of a loop; called in another thread than the loop's, never raises."""
+    import asyncio
+
+    file = _file[0]
+    try:
+        tasks = list(asyncio.all_tasks(loop))
+        for task in tasks[:_MOST_TASKS]:
+            task.print_stack(file=file)
+        if len(tasks) > _MOST_TASKS:
+            print(f"... and {len(tasks) - _MOST_TASKS} more tasks", file=file)
+        file.flush()
+    except Exception as error:  # the loop goes on changing them
+        print(f"the tasks cannot be listed: {error!r}", file=file, flush=True)
