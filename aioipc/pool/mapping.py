@@ -199,13 +199,21 @@ class MapState:
             async with contextlib.aclosing(self._async) as items:
                 async for item in items:
                     self._add(item)
-                    while self._taken - self._handed >= self._window() or self._is_full():
-                        await (self._change if self._tasks else self._master.room).wait_change()
+                    await self._wait_to_take()
         except Exception as error:
             self._source_failed(error)
         finally:
             self._exhausted = True
             self._change.notify()
+
+    async def _wait_to_take(self) -> None:
+        while True:
+            if self._taken - self._handed >= self._window() or self._bytes >= self._window_bytes:
+                await self._change.wait_change()
+            elif self._master.room.is_full():
+                await self._master.room.wait_change()
+            else:
+                return
 
     def _is_full(self) -> bool:
         """Whether what is on its way is as large as may be, or the pool has no room."""

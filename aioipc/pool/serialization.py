@@ -14,6 +14,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, NamedTuple, NewType
 
 Buffer = bytes | bytearray | memoryview
@@ -157,12 +158,17 @@ def _text_of(error: BaseException) -> str:
         return f"<{type(error).__qualname__} whose str() fails>"
 
 
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("aioipc.pool.worker")
+
+
 def _format(error: BaseException) -> str:
     import traceback
 
     try:
-        own = error.__traceback__
-        shown = own.tb_next if own is not None and own.tb_next is not None else own  # our own frame is no news
+        shown = error.__traceback__
+        while shown is not None and _is_ours(shown.tb_frame) and shown.tb_next is not None:
+            shown = shown.tb_next  # our own frames are no news
         return "".join(traceback.format_exception(type(error), error, shown))
     except BaseException as why:
         return f"<traceback not available: {_text_of(why)}>"

@@ -213,8 +213,14 @@ class WorkerHandle:
             return
         self.kill_reason = reason
         self._control.send(protocol.encode_plain(protocol.DUMP))
-        self._loop.call_later(DUMP_TIME / 2, self.child.signal, DUMP_SIGNAL)
+        self._loop.call_later(DUMP_TIME / 2, self._interrupt)
         self._loop.call_later(DUMP_TIME, self.kill, reason)
+
+    def _interrupt(self) -> None:
+        """Have the stacks of its threads dumped; that interrupts system calls, so no result after this is one."""
+        self._data.close()
+        self._control.close()
+        self.child.signal(DUMP_SIGNAL)
 
     def memory(self) -> int:
         """Return how many bytes of memory it has for itself, 0 where that is unknown."""

@@ -183,7 +183,6 @@ async def test_an_open_file_cannot_be_sent(pool: aioipc.Pool) -> None:
     [
         (f.make_generator, "generator"),
         (f.async_make_generator, "generator"),
-        (f.make_async_generator, "async_generator"),
         (f.make_unpicklable, "Unpicklable"),
     ],
 )

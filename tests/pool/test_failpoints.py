@@ -14,7 +14,6 @@ from typing import Any, Literal
 import pytest
 
 import aioipc
-from aioipc.pool import crew
 
 from ..harness.failpoints import Failpoint, Failpoints, every_failpoint_is_hit, failpoints
 from ..harness.processes import eventually_async
@@ -179,12 +178,10 @@ async def worker_of(pool: aioipc.Pool) -> int:
 
 
 @pytest.mark.parametrize("name", ["before-ready", "before-exec"])
-async def test_stop_before_ready(
-    name: str, failpoints: Failpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crew, "BOOT_TIMEOUT", 1.5)
+async def test_stop_before_ready(name: str, failpoints: Failpoints, tmp_path: Path) -> None:
     point, journal = failpoints.arm(name, "stop"), Journal(tmp_path / "journal")
-    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1, start_method=START_METHODS[name]) as pool:
+    method = START_METHODS[name]
+    async with asyncio.timeout(20), aioipc.Pool(2, shutdown=1, boot_timeout=1.5, start_method=method) as pool:
         assert await settled(*(pool.submit(noted, journal.path, i) for i in range(TASKS))) == list(range(TASKS))
         await eventually_async(lambda: pool.statistics().restarts == 1, 10)
         await eventually_async(all_running(pool, 2))
@@ -197,12 +194,11 @@ def test_stopped_zygote_before_fork(failpoints: Failpoints) -> None:
     point = failpoints.arm("zygote-before-fork", "stop")
     source = """
         import aioipc
-        from aioipc.pool import crew
         from aioipc.supervisor import zygote
-        crew.BOOT_TIMEOUT = zygote._REACTION = 1.0
+        zygote._REACTION = 1.0
 
         async def main():
-            async with aioipc.Pool(2) as pool:
+            async with aioipc.Pool(2, boot_timeout=1.0) as pool:
                 assert [result async for result in pool.map(abs, range(-40, 0))] == list(range(40, 0, -1))
                 print("done")
         aioipc.run(main)

@@ -582,7 +582,7 @@ class Sync:
         (functools.partial(Async), False),
         (Sync(), False),
         (Sync, False),
-        (async_generator, False),
+        (async_generator, True),
         (lambda: coroutine_function(), False),
         (len, False),
         (functools.partial(len), False),

@@ -90,6 +90,7 @@ def check_descriptors(pid: int) -> None:
     kinds = Counter(re.sub(r"\d+", "", target) for target in own.values())
     assert kinds.pop("socket:[]") in (2, 4), own  # an event loop may have a pair of its own
     assert kinds.pop("/memfd:aioipc-scoreboard (deleted)", 0) <= 1
+    assert kinds.pop("/memfd:aioipc-stderr (deleted)", 0) <= 1  # where its stacks would be dumped
     of_a_loop = {"anon_inode:[eventpoll]", "anon_inode:[eventfd]", "anon_inode:[io_uring]"}
     assert kinds.keys() <= {"pipe:[]", "/dev/null", *of_a_loop}, own
 
