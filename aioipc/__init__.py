@@ -78,11 +78,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
-        "PipelineError PoolClosed RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined "
-        "TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
-        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError PoolClosed PoolFull "
-        "RemoteError RemoteTraceback SerializationError ShutdownTimeout TaskQuarantined TaskTimeout "
-        "UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError ShutdownTimeout "
+        "TaskQuarantined TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
     "aioipc.kernel.lines": "Lines",
