@@ -144,6 +144,10 @@ def _standard_output(setup: Setup, ends: _Ends) -> tuple[int | None, Redirection
 
 def _check_stage(name: str, stage: object) -> None:
     if is_function(stage):
+        try:
+            inspect.signature(stage).bind(None, None)
+        except TypeError as error:
+            raise TypeError(f"{name} is called with a receive and a send stream, which does not fit: {error}") from None
         return
     if isinstance(stage, (str, bytes)) or not isinstance(stage, Sequence):
         raise TypeError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -176,6 +177,8 @@ class Pipeline(AsyncResource):
                 stage.kill()
             if not await self._is_over_by(loop.time() + KILL_PATIENCE):
                 _log.warning("%r does not end, not even by SIGKILL; it is left alone", self)
+        except asyncio.CancelledError:  # by a loop that is being shut down; there is no time left
+            pass
         finally:
             self._close()
 
@@ -245,12 +248,15 @@ async def open_pipeline(
     Raises `FileNotFoundError`, `PermissionError` or another `OSError` that names the stage which cannot be
     started, and `TypeError` or `ValueError` where an argument cannot be; nothing is left running then.
     Cancelled: nothing was started.
+
+    Where this process is killed, the stages find their pipes broken or at the end, as in a shell; it cannot end
+    those that look at neither.
     """
     setup = Setup(stages, stdin, stdout, stderr, stderr_limit, env, cwd)
     if not isinstance(grace, int | float):
         raise TypeError(f"grace must be a number of seconds, not {type(grace).__name__}")
-    if not grace >= 0:
-        raise ValueError(f"grace must be a number of seconds from 0 on, not {grace}")
+    if not 0 <= grace < math.inf:
+        raise ValueError(f"grace must be a finite number of seconds from 0 on, not {grace}")
     await asyncio.sleep(0)
     pipeline = Pipeline(setup, grace)
     try:

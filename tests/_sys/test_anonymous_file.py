@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from aioipc._sys.anonymous_file import open_anonymous_file
+from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
 
 from ..harness.hostile import SECCOMP_ENOSYS, SECCOMP_EPERM, TINY_SHM, run_confined
 from ..harness.scripts import run_script
@@ -49,7 +49,7 @@ def test_without_a_size_it_is_empty_and_grows() -> None:
 @pytest.mark.parametrize("refusal", [SECCOMP_EPERM, SECCOMP_ENOSYS])
 def test_an_unlinked_file_where_memory_files_are_refused(refusal: str) -> None:
     source = f"""
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
         {DESCRIBE.replace(chr(10), chr(10) + " " * 8)}
         import mmap, os
         fd = open_anonymous_file("scoreboard", 4096)
@@ -67,7 +67,7 @@ def test_an_unlinked_file_where_memory_files_are_refused(refusal: str) -> None:
 
 FOLDERS = """
     import os, sys, tempfile
-    from aioipc._sys.anonymous_file import open_anonymous_file
+    from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
     from aioipc.testing import namespaces
 
     try:
@@ -100,7 +100,7 @@ def test_a_file_system_that_makes_no_nameless_files() -> None:
     """There a file gets a name for a moment; a filter refuses O_TMPFILE here as such a file system would."""
     source = """
         import ctypes, errno, os, platform, struct, tempfile
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
         from tests.harness import linux, seccomp
 
         OPENAT = {"x86_64": 257, "aarch64": 56}[platform.machine()]
@@ -139,7 +139,7 @@ def test_a_file_system_that_makes_no_nameless_files() -> None:
 def test_none_to_be_had_says_what_was_tried() -> None:
     source = """
         import errno, os, resource
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
 
         os.environ["TMPDIR"] = "/somewhere"
         count = len(os.listdir("/proc/self/fd")) - 1
@@ -158,7 +158,7 @@ def test_none_to_be_had_says_what_was_tried() -> None:
 def test_a_folder_that_is_full_is_passed_over() -> None:
     source = """
         import os
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
 
         before = len(os.listdir("/proc/self/fd"))
         for size in (900 << 10, 2 << 20):
@@ -174,7 +174,7 @@ def test_a_folder_that_is_full_is_passed_over() -> None:
 def test_a_full_machine_is_an_error_at_once() -> None:
     source = """
         import errno, os, sys
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
         from aioipc.testing import namespaces
 
         places = ["/dev/shm", os.environ["TMPDIR"], "/tmp", "/var/tmp"]
@@ -209,7 +209,7 @@ def test_a_full_machine_is_an_error_at_once() -> None:
 def test_over_the_limit_of_file_sizes() -> None:
     source = """
         import errno, os, resource
-        from aioipc._sys.anonymous_file import open_anonymous_file
+        from aioipc._sys.anonymous_file import discard_front, open_anonymous_file
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         before = os.listdir("/proc/self/fd")
@@ -230,6 +230,28 @@ def test_its_memory_is_shared() -> None:
             assert other[0] == 7
     finally:
         os.close(fd)
+
+
+def test_the_front_is_given_back() -> None:
+    fd = open_anonymous_file("log")
+    try:
+        os.write(fd, b"x" * 1_000_000 + b"the end")
+        full = os.fstat(fd).st_blocks
+        discard_front(fd, 1_000_000)
+        assert os.fstat(fd).st_blocks < full // 10
+        assert os.fstat(fd).st_size == 1_000_007
+        assert os.pread(fd, 100, 999_997) == b"\0\0\0the end"
+        os.write(fd, b", and on")
+        assert os.pread(fd, 100, 1_000_000) == b"the end, and on"
+    finally:
+        os.close(fd)
+
+
+def test_a_front_that_cannot_be_given_back_stays() -> None:
+    reader, writer = os.pipe()
+    discard_front(writer, 10)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_size_that_cannot_be_is_refused() -> None:

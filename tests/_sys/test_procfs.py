@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aioipc._sys.procfs import children, process_info, session_members
+from aioipc._sys.procfs import children, process_info, running_in_sessions, session_members
 
 from ..harness.processes import wait_ended, wait_gone, wait_state
 from ..harness.scripts import running_script
@@ -55,6 +55,16 @@ def test_states() -> None:
         wait_ended(child.pid)
         assert (info := process_info(child.pid)) is not None
         assert info.state == "Z"
+
+
+def test_running_in_sessions() -> None:
+    """Of several sessions at once, without those that have ended."""
+    with sleeping(session=True) as one, sleeping(session=True) as other, sleeping(session=True) as third:
+        found = running_in_sessions({one.pid, other.pid})
+        assert {info.pid for info in found} == {one.pid, other.pid}
+        one.kill()
+        wait_ended(one.pid)
+        assert [info.pid for info in running_in_sessions({one.pid, third.pid})] == [third.pid]
 
 
 @pytest.mark.parametrize("name", ["a) R 1 1 (", "two words", ") Z 0 0 0", "line\nline", "(((", "\u00e4\udcff"])

@@ -37,6 +37,7 @@ from aioipc import (
     run_pipeline,
 )
 from aioipc.kernel import stages
+from tests.conftest import LOOPS, LoopFactory
 from tests.harness.hostile import SECCOMP_EPERM, run_confined
 from tests.harness.processes import (
     children,
@@ -577,6 +578,30 @@ async def test_unclosed() -> None:
     assert process(pid) is None
 
 
+@pytest.mark.parametrize("make_loop", LOOPS.values(), ids=LOOPS)
+def test_unclosed_when_the_loop_has_ended(make_loop: LoopFactory) -> None:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        pipeline = runner.run(open_pipeline(["sleep", "1000"], stderr=DEVNULL))
+    pid = pid_of(pipeline)
+    with pytest.warns(ResourceWarning):
+        del pipeline
+    assert process(pid) is None
+
+
+async def test_the_loop_is_ended_while_it_ends() -> None:
+    """``asyncio.run`` cancels every task at last, the one that ends a pipeline too."""
+    async with await open_pipeline(IGNORES_TERM, grace=1000) as pipeline:
+        await anext(pipeline.stdout.lines())
+        closing = asyncio.create_task(pipeline.aclose())
+        await eventually_async(lambda: pipeline._ending is not None)
+        await asyncio.sleep(0.01)
+        assert pipeline._ending is not None
+        pipeline._ending.cancel()
+        await closing
+    assert pipeline.returncodes == (-signal.SIGKILL,)
+    assert process(pid_of(pipeline)) is None
+
+
 @pytest_asyncio.fixture
 async def cat() -> AsyncIterator[Pipeline]:
     async with await open_pipeline(["cat"], upper, stdin=PIPE) as pipeline:
@@ -638,7 +663,7 @@ async def test_a_function_of_another_shape() -> None:
     async def explodes(receive: PipeReceiveStream, send: PipeSendStream) -> None:
         raise AssertionError("must not run")
 
-    with pytest.raises(TypeError, match="positional argument"):
+    with pytest.raises(TypeError, match="stage 3 is called with a receive and a send stream, which does not fit"):
         await open_pipeline(explodes, ["sleep", "1000"], one, stdin=PIPE)  # type: ignore[arg-type]
 
 
@@ -679,8 +704,9 @@ async def test_wrong_stages(wrong: list[object], error: type[Exception], text: s
         ({"env": ["A=b"]}, TypeError, "env must be a mapping"),
         ({"cwd": 5}, TypeError, "not int"),
         ({"grace": "1"}, TypeError, "grace must be a number"),
-        ({"grace": -1}, ValueError, "grace must be a number of seconds from 0 on"),
-        ({"grace": float("nan")}, ValueError, "grace must be"),
+        ({"grace": -1}, ValueError, "grace must be a finite number of seconds from 0 on"),
+        ({"grace": float("nan")}, ValueError, "grace must be a finite"),
+        ({"grace": float("inf")}, ValueError, "grace must be a finite"),
     ],
 )
 async def test_wrong_options(options: dict[str, object], error: type[Exception], text: str) -> None:
