@@ -14,8 +14,8 @@ def current_levels() -> dict[str, Any]:
         if isinstance(logger, logging.Logger):  # and not the place-holder of a parent that nobody has asked for
             loggers[name] = logger
     return {
-        "disable": root.manager.disable,
-        "levels": {name: logger.level for name, logger in loggers.items() if logger.level or not name},
+        "disable": int(root.manager.disable),  # a level may be of a class that the worker lacks
+        "levels": {name: int(logger.level) for name, logger in loggers.items() if logger.level or not name},
         "disabled": [name for name, logger in loggers.items() if logger.disabled],
     }
 

@@ -259,6 +259,35 @@ def test_program_without_standard_output() -> None:
     assert run_script(source, timeout=30).check().stderr.endswith("['from a shell', 'from Python']\n")
 
 
+def test_too_few_descriptors() -> None:
+    """Wherever the limit strikes: an error that says so, or a pool that works; nothing stays open."""
+    source = """
+        import asyncio, os, resource, aioipc
+
+        async def attempt(limit):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            try:
+                async with aioipc.Pool(2, capture=True) as pool:
+                    return await pool.run(abs, -3)
+            except (OSError, aioipc.WorkerBootError) as error:
+                return str(error)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+        async def main():
+            before = os.listdir("/proc/self/fd")
+            for limit in (len(before) + 6, len(before) + 10, len(before) + 14, soft):
+                answer = await attempt(limit)
+                print(answer == 3 or "Too many open files" in answer)
+            assert os.listdir("/proc/self/fd") == before
+            assert answer == 3
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        asyncio.run(main())
+    """
+    assert run_script(source, timeout=40).check().stdout == "True\n" * 4
+
+
 # -- options ---------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import os
 import time
@@ -13,8 +14,9 @@ from typing import Any, Literal
 import pytest
 
 import aioipc
+from aioipc.pool.log_levels import current_levels
 
-from ..harness.processes import eventually, eventually_async
+from ..harness.processes import eventually, eventually_async, wait_ended
 from . import sample_functions
 from . import talking_functions as tasks
 
@@ -135,9 +137,13 @@ async def test_arguments_that_do_not_fit(caplog: pytest.LogCaptureFixture) -> No
 
 async def test_what_was_logged_just_before_a_crash(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(30), aioipc.Pool(1) as pool:
+        pid = await pool.run(os.getpid)
+        job = pool.submit(tasks.log_and_die, NAME, 250)
+        await eventually_async(lambda: job.state == "running")
+        wait_ended(pid, 20)  # blocks the loop: nothing of it is read before
         with pytest.raises(aioipc.WorkerCrashed):
-            await pool.run(tasks.log_and_die, NAME, 100)
-        assert messages(caplog) == [f"record {i}" for i in range(100)]
+            await job
+        assert messages(caplog) == [f"record {i}" for i in range(250)]
 
 
 # -- what is not to arrive -------------------------------------------------------------------------------------
@@ -168,6 +174,21 @@ async def test_disabled(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.Mo
     async with asyncio.timeout(30), aioipc.Pool(1) as pool:
         asked = [(NAME, logging.INFO), (NAME, logging.WARNING), ("tests.logs.off", logging.ERROR)]
         assert await pool.run(tasks.enabled, *asked) == [False, True, False]
+
+
+class Level(enum.IntEnum):
+    """As programs have them that do not like plain numbers."""
+
+    LOUD = 35
+
+
+async def test_level_of_a_class_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(Level.LOUD, NAME)
+    assert all(type(level) is int for level in current_levels()["levels"].values())
+    async with asyncio.timeout(30), aioipc.Pool(1) as pool:
+        await pool.run(tasks.log, NAME, Level.LOUD, "loud")
+        await pool.run(tasks.log, NAME, logging.WARNING, "not loud")
+    assert messages(caplog) == ["loud"]
 
 
 async def test_off(caplog: pytest.LogCaptureFixture) -> None:
