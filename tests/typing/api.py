@@ -7,8 +7,9 @@ import functools
 import signal
 import subprocess
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, assert_type
 
@@ -64,6 +65,40 @@ async def map_functions(pool: aioipc.Pool, urls: AsyncIterator[Path]) -> None:
         assert_type([count async for count in results], list[int])
     async for body in pool.map(functools.partial(fetch, retries=1), ["a"]):
         assert_type(body, bytes)
+
+
+def rows(path: Path) -> Iterator[int]:
+    yield 1
+
+
+async def stream(pool: aioipc.Pool) -> None:
+    async for row in pool.stream(read_rows, Path("a")):
+        assert_type(row, str)
+    async with pool.stream(rows, Path("a"), window=10, priority=1) as results:
+        assert_type(results, aioipc.StreamResults[int])
+    pool.stream(rows)  # type: ignore[call-arg, arg-type]
+
+
+async def manage(pool: aioipc.Pool) -> None:
+    pool.resize(3)
+    pool.pause()
+    pool.resume()
+    await pool.drain()
+    await pool.wait_room()
+    assert_type(aioipc.current_worker(), aioipc.PoolWorker)
+    assert_type(aioipc.current_worker().slot, int)
+    full: anyio.WouldBlock = aioipc.PoolFull()
+    del full
+
+
+async def with_state(name: str) -> object:
+    return name
+
+
+def pools_with_options(variable: ContextVar[str]) -> None:
+    aioipc.Pool(1, initializer=with_state, initargs=("x",), finalizer=lambda state: None, contextvars=[variable])
+    aioipc.Pool(4, min_workers=1, idle_timeout=5, threads=True, boot_timeout=60)
+    aioipc.Pool(1, max_tasks=5, max_memory=1 << 30, max_age=60.0, jitter=0.2, max_pending=5, max_pending_bytes=1 << 20)
 
 
 def capture(line: aioipc.OutputLine) -> None:
