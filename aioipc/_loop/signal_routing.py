@@ -76,7 +76,7 @@ class Subscription:
         self._wake_up = WakeUp.of(loop)
         self._routes = [_current_route(signum) for signum in wanted]
         for route in self._routes:
-            route.entries.append(self._entry)
+            route.add(self._entry)
         signal_mask.hold(self, wanted, blocked=False)
 
     def replaced(self) -> signal.Signals | None:
@@ -126,14 +126,22 @@ class _Route:
         handler: object = signal.getsignal(self.signum)
         return handler is self
 
+    def add(self, entry: _Entry) -> None:
+        """Put a listener on top of the stack; it hears what another loop has noted and not run long enough to say."""
+        self.entries.append(entry)
+        if self._noted:
+            entry.loop.call_soon(self._deliver, context=contextvars.Context())
+
     def remove(self, entry: _Entry) -> bool:
         """Take a listener off the stack; True where a signal was noted that has reached nobody."""
-        noted, self._noted = self._noted, False
         if entry in self.entries:  # not so in a forked child
             self.entries.remove(entry)
             if not self.entries:
                 self.give_back()
-        return noted
+        if self._noted:  # a signal may come between any two steps here: none of them may forget it
+            self._noted = False
+            return True
+        return False
 
     def give_back(self) -> None:
         """Put back what there was before, unless somebody has replaced us meanwhile."""

@@ -144,10 +144,18 @@ class _Descriptor:
 
     def give_back(self) -> None:
         """Close the signalfd and let the signals in again, if nobody else wants them blocked."""
-        self._open.remove(self)
-        os.close(self._fd)
-        self._share_out()
-        signal_mask.release(self)
+        if self in self._open:  # not so in a forked child
+            self._open.remove(self)
+            os.close(self._fd)
+            self._share_out()
+            signal_mask.release(self)
+
+    @classmethod
+    def leave_to_child(cls) -> None:
+        """Close what a forked child has of its parent's: a signalfd's set, if changed here, is changed there too."""
+        for each in cls._open:
+            os.close(each._fd)
+        cls._open.clear()
 
     @classmethod
     def _share_out(cls) -> None:
@@ -155,6 +163,9 @@ class _Descriptor:
         for each in reversed(cls._open):
             set_signalfd(each._fd, set(each._signums) - taken)
             taken.update(each._signums)
+
+
+os.register_at_fork(after_in_child=_Descriptor.leave_to_child)
 
 
 @overload

@@ -193,6 +193,34 @@ def test_a_loop_that_pauses() -> None:
         run_script(source).check()
 
 
+def test_a_loop_that_stops_for_good() -> None:
+    """What was noted for a loop that does not run any more is heard by the next one, and so is what comes then."""
+    source = """
+        import asyncio, gc, os, signal, aioipc
+        async def open():
+            return aioipc.open_signal_receiver(signal.SIGHUP)
+        async def receive():
+            with aioipc.open_signal_receiver(signal.SIGHUP) as signals:
+                for _ in range(2):
+                    assert await asyncio.wait_for(signals.receive(), 10) == signal.SIGHUP
+                    os.kill(os.getpid(), signal.SIGHUP)
+                await signals.receive()
+        for close in (False, True):
+            first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+            old = first.run_until_complete(open())
+            os.kill(os.getpid(), signal.SIGHUP)
+            if close:
+                first.close()
+            second.run_until_complete(receive())
+            second.close()
+            old.close()
+            first.close()
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+            assert signal.set_wakeup_fd(-1) == -1
+    """
+    run_script(source).check()
+
+
 async def test_closing_wakes_who_waits() -> None:
     signals = aioipc.open_signal_receiver(USR1)
     task = asyncio.create_task(signals.receive())

@@ -11,8 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ import pytest_asyncio
 import aioipc
 
 from ..harness.processes import children, descendants, eventually, eventually_async, wait_gone
-from ..harness.scripts import ROOT, Script, run_script, running_script
+from ..harness.scripts import Script, run_script, running_script
+from ..harness.terminal import CTRL_C, terminal
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
 EXITS = {INT: 130, TERM: -TERM}
@@ -493,53 +493,6 @@ def test_a_service_manager_signals_every_process() -> None:
 
 
 # -- run: a terminal -------------------------------------------------------------------------------------
-
-CTRL_C = b"\x03"
-
-
-class Terminal:
-    """A script in the foreground of a pseudo-terminal."""
-
-    def __init__(self, master: int, popen: subprocess.Popen[bytes]) -> None:
-        self.popen = popen
-        self._master = master
-        self._shown = b""
-
-    def press(self, key: bytes) -> None:
-        os.write(self._master, key)
-
-    def shown(self) -> str:
-        try:
-            while chunk := os.read(self._master, 65536):
-                self._shown += chunk
-        except OSError:  # EAGAIN: nothing more now; EIO: all have closed it
-            pass
-        return self._shown.decode().replace("\r\n", "\n")
-
-    def wait_shown(self, text: str) -> None:
-        eventually(lambda: text in self.shown(), 10, lambda: f"{text!r} in {self.shown()!r}")
-
-
-@contextmanager
-def terminal(source: str, directory: Path) -> Iterator[Terminal]:
-    path = directory / "script.py"
-    path.write_text(textwrap.dedent(source))
-    master, slave = os.openpty()
-    os.set_blocking(master, False)
-    popen = subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, str(path)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    os.close(slave)
-    try:
-        yield Terminal(master, popen)
-    finally:
-        popen.kill()
-        popen.wait()
-        os.close(master)
 
 
 def test_ctrl_c_once(tmp_path: Path) -> None:
