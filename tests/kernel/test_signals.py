@@ -481,6 +481,7 @@ async def test_beside_handlers_of_the_loop() -> None:
             assert await asyncio.wait_for(signals.receive(), 10) is USR1
             task = asyncio.create_task(signals.receive())
             await asyncio.sleep(0)
+            assert wake_up_descriptor() >= 0, "removing a handler of the loop has taken it away"
             await asyncio.to_thread(signal.raise_signal, USR1)
             assert await asyncio.wait_for(task, 10) is USR1
             signals.close()
@@ -489,6 +490,12 @@ async def test_beside_handlers_of_the_loop() -> None:
                 await eventually_async(lambda signum=signum: called == [signum])  # type: ignore[misc]
                 called.clear()
                 loop.remove_signal_handler(signum)
+
+
+def wake_up_descriptor() -> int:
+    number = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(number, warn_on_full_buffer=False)
+    return number
 
 
 async def test_a_blocked_signal_is_let_in() -> None:
