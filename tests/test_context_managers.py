@@ -42,6 +42,12 @@ async def MapResults(stack: AsyncExitStack) -> Manager:
 
 
 @maker
+async def StreamResults(stack: AsyncExitStack) -> Manager:
+    pool = await stack.enter_async_context(aioipc.Pool(1, shutdown=5))
+    return pool.stream(range, 1000)
+
+
+@maker
 async def PipeReceiveStream(stack: AsyncExitStack) -> Manager:
     receive, send = aioipc.create_pipe()
     await stack.enter_async_context(send)

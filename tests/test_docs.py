@@ -1,7 +1,7 @@
 """Every Python block of the documentation runs: those of one page in order, in one namespace.
 
 A block under an HTML comment ``<!-- not run: reason -->`` is left out. Links lead somewhere (`make docs` looks at their
-anchors too), and the site has all pages.
+anchors too), the site has all pages, and the reference all names.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import aioipc
 
 from .harness.markdown import program, python_blocks
 from .harness.scripts import ROOT, run_script
@@ -104,3 +106,8 @@ def nav_pages(nav: object) -> Iterator[str]:
 def test_the_site_has_every_page() -> None:
     project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
     assert sorted(nav_pages(project["nav"])) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = "".join(page.read_text() for page in DOCS.glob("reference/*.md"))
+    assert not [name for name in aioipc.__all__ if not re.search(rf"\b{name}\b", text)]
