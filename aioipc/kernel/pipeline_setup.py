@@ -72,7 +72,6 @@ def start_stages(
             name = stage_name(stage, number, count)
             if isinstance(stage, Sequence):
                 started.append(ProcessStage(name, stage, start, stdin, stdout))
-                ends.close(stdin, stdout)
             else:
                 started.append(FunctionStage(name, stage, ends.reader(stdin), ends.writer(stdout)))
         for each in started:
@@ -89,10 +88,10 @@ def is_function(stage: object) -> TypeGuard[StageFunction]:
 
 
 class _Ends:
-    """Ends of pipes that nobody has taken over yet; what is left of them on leaving is closed."""
+    """Ends of pipes that no stream has taken over; on leaving they are closed, and only the programs have them."""
 
     def __init__(self) -> None:
-        self._fds: set[object] = set()
+        self._fds: set[int] = set()
 
     def __enter__(self) -> _Ends:
         return self
@@ -100,19 +99,17 @@ class _Ends:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(*self._fds)
+        for fd in self._fds:
+            os.close(fd)
 
     def pipe(self) -> tuple[int, int]:
         ends = open_pipe()
         self._fds.update(ends)
         return ends
 
-    def close(self, *fds: object) -> None:
-        """Close those that are ours; a redirection of the caller's is not."""
-        for fd in fds:
-            if isinstance(fd, int) and fd in self._fds:
-                self._fds.discard(fd)
-                os.close(fd)
+    def close(self, fd: int) -> None:
+        self._fds.discard(fd)
+        os.close(fd)
 
     def reader(self, fd: object) -> PipeReceiveStream:
         """Make a stream of an end, which owns it from then on."""

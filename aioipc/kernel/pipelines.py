@@ -304,6 +304,7 @@ async def run_pipeline(
         finally:
             feeding.cancel()
             await asyncio.wait([feeding])
+        feeding.cancelled() or feeding.result()
     done = CompletedPipeline(stdout, pipeline.stderr, _settled(pipeline))
     if check:
         _check(pipeline, done)

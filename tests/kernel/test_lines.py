@@ -130,6 +130,13 @@ async def test_a_bad_byte_spoils_its_own_line_only() -> None:
         await anext(lines)
 
 
+async def test_a_bad_byte_does_not_change_how_the_next_line_is_read() -> None:
+    lines = Lines(Chunks(b"\x1b$B\xff\nabcd\n"), encoding="iso-2022-jp")
+    with pytest.raises(UnicodeDecodeError):
+        await anext(lines)
+    assert await anext(lines) == "abcd"
+
+
 @pytest.mark.parametrize("chunks", [(b"1234\n12345\nx\n",), (b"1234\n", b"123", b"45", b"6\n")])
 async def test_a_line_that_is_too_long(chunks: tuple[bytes, ...]) -> None:
     lines = Lines(Chunks(*chunks), max_line=4)

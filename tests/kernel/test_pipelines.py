@@ -236,6 +236,7 @@ async def test_somebody_else_reaps() -> None:
         os.kill(pid_of(pipeline), signal.SIGKILL)
         os.waitid(os.P_PID, pid_of(pipeline), os.WEXITED)  # noqa: ASYNC222
         assert await pipeline.wait() == (255,)
+        assert pipeline._stages[0].is_reaped, "its number may be another's by now"
 
 
 # --- standard error
@@ -280,7 +281,7 @@ async def test_where_standard_error_may_go(tmp_path: Path) -> None:
         assert await all_of(pipeline.stdout) == b"out\n"
     assert pipeline.stderr == (b"",)
     with (tmp_path / "err").open("wb") as file:
-        async with await open_pipeline(say, say, stderr=file) as pipeline:
+        async with await open_pipeline(say, ["sh", "-c", "cat; echo err >&2"], stderr=file) as pipeline:
             await all_of(pipeline.stdout)
     assert (tmp_path / "err").read_bytes() == b"err\nerr\n"
 
@@ -491,9 +492,26 @@ async def test_grandchildren_of_one_that_has_ended() -> None:
     async with await open_pipeline(["sh", "-c", "sleep 1000 > /dev/null & echo $!"]) as pipeline:
         grandchild = int(await all_of(pipeline.stdout))
         assert await pipeline.wait() == (0,)
+        wait_state(pid_of(pipeline), "Z")
         assert is_running(grandchild)
     wait_gone(grandchild)
     assert pipeline.returncodes == (0,)
+
+
+async def test_a_grandchild_in_a_group_of_its_own() -> None:
+    """As shells with job control make them; SIGTERM does not reach it, the end of the session does."""
+    script = """if True:
+        import subprocess
+        child = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL, process_group=0)
+        print(child.pid, flush=True)
+        child.wait()
+    """
+    async with await open_pipeline([sys.executable, "-SEc", script], grace=0.05) as pipeline:
+        grandchild = int(await anext(pipeline.stdout.lines()))
+        found = process(grandchild)
+        assert found is not None
+        assert found.pgid == grandchild
+    wait_gone(grandchild)
 
 
 async def test_a_grandchild_gets_its_time_too(tmp_path: Path) -> None:
