@@ -675,6 +675,50 @@ async def test_a_program_that_does_not_exist(tmp_path: Path) -> None:
     assert not [each for each in children(os.getpid()) if each.name == "sleep"]
 
 
+def test_without_free_descriptors() -> None:
+    """Wherever they run out while it starts, nothing is left of it."""
+    script = """
+        import asyncio, errno, os, resource, threading, aioipc
+
+        async def copy(receive, send):
+            async for chunk in receive:
+                await send.send(chunk)
+
+        async def attempt():
+            return await aioipc.run_pipeline(["cat"], copy, ["cat"], input=b"x")
+
+        async def main():
+            await attempt()
+            before = sorted(map(int, os.listdir("/proc/self/fd")))
+            free = min(set(range(300)) - set(before))
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            failures = 0
+            while True:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free + failures, hard))
+                try:
+                    done = await attempt()
+                except OSError as error:
+                    assert error.errno == errno.EMFILE, error
+                else:
+                    break
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                failures += 1
+                assert sorted(map(int, os.listdir("/proc/self/fd"))) == before
+                assert threading.active_count() == 1
+                try:
+                    os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+                else:
+                    raise SystemExit("a child is left")
+            assert done.stdout == b"x", done
+            assert failures > 5, failures
+        asyncio.run(main())
+    """
+    run_script(script).check()
+
+
 async def test_a_function_of_another_shape() -> None:
     async def one(receive: PipeReceiveStream) -> None: ...
 
