@@ -1,7 +1,7 @@
 """The pool's workers as a group: started, replaced when they die, stopped at the end.
 
 A death after READY is replaced at once; deaths that follow each other without a task done in between wait longer
-each time. Three deaths in a row before READY end the pool (decision 12).
+each time. Three deaths in a row before READY end the pool (decision 12), unless it has a worker that is well.
 
 A worker that has served long enough is retired: another one is started, and when that is ready the old one stops
 with what it still has. One at a time, the next when the last one is gone, so there is never more than one too many.
@@ -157,6 +157,9 @@ class Crew:
     def _serving(self) -> int:
         return sum(not worker.leaving for worker in self.workers.values())
 
+    def _has_running(self) -> bool:
+        return any(worker.state == "RUNNING" for worker in self.workers.values())
+
     def _let_go(self, worker: WorkerHandle) -> None:
         """Have a worker stop with what it has; it gets nothing more."""
         if worker in self._retiring:
@@ -294,7 +297,8 @@ class Crew:
         if self._stopping:
             return
         self._boot_failures += 1
-        if self._boot_failures < BOOT_BUDGET:
+        if self._boot_failures < BOOT_BUDGET or self._has_running():
+            _log.error("a worker cannot start: it %s%s", report.reason, f"\n{stderr}" if stderr else "")
             self._replace_later(backoff(self._boot_failures))
             return
         text = f"workers cannot start: {self._boot_failures} in a row ended before they were ready; "

@@ -400,6 +400,7 @@ class Master:
         for worker in busy:
             if (reason := worker.diagnose(self._loop.time())) is not None:
                 _log.warning("%r is killed: %s", worker, reason)
+                self.scheduler.seats.pop(worker.number, None)
                 worker.condemn(reason)
         if busy or self.room.tasks:
             self._heart_timer = self._loop.call_later(self._heart_period, self._check_hearts)
@@ -451,6 +452,7 @@ class Master:
             self._loop.call_later(self._grace, self._end_by_force, worker, task, serial)
             return
         why = "was cancelled" if task.ending == "cancel" else f"ran longer than {task.timeout:g} s"
+        self.scheduler.seats.pop(worker.number, None)
         worker.condemn(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")
 
     def _ended(self, worker: WorkerHandle, task: Task) -> None:

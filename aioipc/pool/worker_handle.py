@@ -89,7 +89,7 @@ class WorkerHandle:
         self.heart: Heart = Heart(options["heartbeat_timeout"])
         self._loop = loop
         self._owner = owner
-        self._exit_expected = False
+        self._exit_timer: asyncio.TimerHandle | None = None
         self._known: set[int] = set()
         self._serial = 0
         concurrency: int = options["concurrency"]
@@ -198,6 +198,7 @@ class WorkerHandle:
         if self.state == "RUNNING":
             self.state = "STOPPING"
         self._data.send(protocol.encode_plain(protocol.STOP))
+        self._expect_exit()
 
     def kill(self, reason: str) -> None:
         """Kill the worker's process group; its end is reported with this reason. One that is gone is left alone."""
@@ -236,6 +237,8 @@ class WorkerHandle:
         """Let go of the worker's descriptors and memory."""
         self._data.close()
         self._control.close()
+        if self._exit_timer is not None:
+            self._exit_timer.cancel()
         self.relays.close()
         self.child.close()
 
@@ -298,18 +301,15 @@ class WorkerHandle:
         self._expect_exit()
 
     def _expect_exit(self) -> None:
-        """See to it that a draining worker ends once it runs nothing: what user code does at exit may hang."""
-        if self.state == "DRAINING" and not self._exit_expected:
-            self._exit_expected = True
-            self._loop.call_later(EXIT_TIME, self._check_exit)
+        """See to it that a worker that is to end does once it runs nothing: what user code does at exit may hang."""
+        if (self.state == "DRAINING" or self.leaving) and self._exit_timer is None:
+            self._exit_timer = self._loop.call_later(EXIT_TIME, self._check_exit)
 
     def _check_exit(self) -> None:
-        if self.state == "EXITED":
-            return
         if any(self.started(task) for task in self.in_flight.values()):
-            self._loop.call_later(EXIT_TIME, self._check_exit)
+            self._exit_timer = self._loop.call_later(EXIT_TIME, self._check_exit)
         else:
-            self.kill("it had drained and did not exit")
+            self.kill(f"it had nothing left to do and did not exit for {EXIT_TIME:g} s")
 
     def _on_data_lost(self, reason: str) -> None:
         """The worker has closed its data socket: it is ending, or sent garbage and must."""
