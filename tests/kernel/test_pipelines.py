@@ -525,7 +525,8 @@ async def test_left_by_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         async with await open_pipeline(["sleep", "1000"], ["cat"], stdout=DEVNULL) as pipeline:
             raise ZeroDivisionError
-    assert pipeline.returncodes == (-signal.SIGTERM, -signal.SIGTERM)
+    assert pipeline.returncodes[0] == -signal.SIGTERM
+    assert pipeline.returncodes[1] in (-signal.SIGTERM, 0), "it may have seen the end of its input first"
 
 
 @pytest.mark.parametrize("stdout", [PIPE, DEVNULL])
