@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from ..harness.scripts import ROOT, Finished, run_script
+from ..harness.scripts import Finished, run_script
 
 CONFTEST = 'pytest_plugins = ["aioipc.testing.plugin"]\n'
 
@@ -131,7 +130,7 @@ def test_kill_points(project: Project) -> None:
 
 def test_without_pytest_the_extra_is_named(tmp_path: Path) -> None:
     """With site-packages switched off (-S), and of what is there only what aioipc itself needs."""
-    for name in ("anyio", "idna", "sniffio", "typing_extensions"):
+    for name in ("aioipc", "anyio", "idna", "sniffio", "typing_extensions"):
         if spec := importlib.util.find_spec(name):
             place = Path(spec.origin or "")
             place = place.parent if place.name == "__init__.py" else place
@@ -140,7 +139,7 @@ def test_without_pytest_the_extra_is_named(tmp_path: Path) -> None:
         import aioipc.exceptions
         import aioipc.testing
     """
-    done = run_script(source, python=("-S",), env={"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"})
+    done = run_script(source, python=("-S",), env={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last == "ImportError: aioipc.testing needs pytest; install it with: pip install 'aioipc[testing]'"
