@@ -52,6 +52,7 @@ from tests.harness.scripts import run_script
 
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 MANY = 5 << 20
+ENDED = {-signal.SIGTERM, -signal.SIGKILL}  # a short grace may be over before a busy machine has let it end
 DATA = random.Random(7).randbytes(MANY)
 
 IGNORES_TERM = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1000; done"]
@@ -157,9 +158,11 @@ async def test_an_early_end_is_no_error() -> None:
 async def test_a_stage_that_nobody_reads_is_ended() -> None:
     """Nothing tells it so but SIGPIPE, and it never writes."""
     done = await run_pipeline(["sleep", "1000"], ["true"], grace=0.05, check=True)
-    assert done.returncodes == (-signal.SIGTERM, 0)
+    assert done.returncodes[0] in ENDED
+    assert done.returncodes[1] == 0
     done = await run_pipeline(["sleep", "1000"], ["true"], input=DATA, grace=0.05)
-    assert done.returncodes == (-signal.SIGTERM, 0)
+    assert done.returncodes[0] in ENDED
+    assert done.returncodes[1] == 0
 
 
 async def test_input_is_sent_on_when_output_has_ended(tmp_path: Path) -> None:
@@ -469,7 +472,7 @@ async def test_stdout_closed_by_hand() -> None:
     assert pipeline.returncodes == (-signal.SIGPIPE,)
     async with await open_pipeline(["sleep", "1000"], grace=0.05) as pipeline:
         await pipeline.stdout.aclose()
-    assert pipeline.returncodes == (-signal.SIGTERM,)
+    assert pipeline.returncodes[0] in ENDED
 
 
 async def test_who_does_not_listen_is_killed() -> None:
