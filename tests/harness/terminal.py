@@ -50,7 +50,7 @@ def terminal(source: str, directory: Path) -> Iterator[Terminal]:
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON_COLORS": "0"},  # no colours in tracebacks (3.13)
     )
     os.close(slave)
     try:
