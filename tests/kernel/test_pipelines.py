@@ -128,6 +128,8 @@ async def test_input_of_every_kind(item: bytes) -> None:
 
 async def test_neighbours_share_a_pipe_and_we_have_no_end_of_it() -> None:
     async with await open_pipeline(["cat"], ["cat"], ["cat"], stdin=PIPE) as pipeline:
+        await stdin_of(pipeline).send(b"x")
+        assert await pipeline.stdout.receive() == b"x", "all are past their start, in which they open libraries"
         links = [open_descriptors(pid) for pid in pipeline.pids if pid is not None]
         assert links[0][1] == links[1][0]
         assert links[1][1] == links[2][0]
