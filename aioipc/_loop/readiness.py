@@ -7,6 +7,7 @@ The wait queue decides when to listen and when not to.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -51,13 +52,14 @@ class DescriptorReadiness:
     number is registered, and the next descriptor with that number would never be reported.
     """
 
-    __slots__ = ("_echo", "_fd", "_loop", "_writes")
+    __slots__ = ("_echo", "_fd", "_loop", "_pid", "_writes")
 
     def __init__(self, fd: int, direction: Literal["read", "write"]) -> None:
         self._fd = fd
         self._writes = direction == "write"
         self._loop: asyncio.AbstractEventLoop | None = None  # set while registered
         self._echo = False
+        self._pid = 0
 
     def arm(self, report: Callable[[], bool]) -> None:
         """Register the descriptor with the running loop.
@@ -74,11 +76,12 @@ class DescriptorReadiness:
         else:
             add(self._fd, report)
         self._loop = loop
+        self._pid = os.getpid()
 
     def disarm(self) -> None:
-        """Remove the descriptor from the loop."""
+        """Remove the descriptor from the loop; a forked child leaves it to its parent, whose epoll(7) set it shares."""
         loop, self._loop = self._loop, None
-        if loop is not None:
+        if loop is not None and self._pid == os.getpid():
             (loop.remove_writer if self._writes else loop.remove_reader)(self._fd)
 
     def close(self) -> None:

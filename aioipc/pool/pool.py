@@ -13,8 +13,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
-import anyio
-
+from .._loop.finish import finish
 from ..exceptions import PoolClosed, SerializationError
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
@@ -234,17 +233,8 @@ class Pool:
         if self._ending is None and master is not None:
             self._ending = asyncio.get_running_loop().create_task(_end(master, drop, patience))
             self._ending.add_done_callback(self._ended)
-        cancelled: asyncio.CancelledError | None = None
-        with anyio.CancelScope(shield=True):
-            while self._ending is not None and not self._ending.done():
-                try:
-                    await asyncio.wait([self._ending])
-                except asyncio.CancelledError as error:
-                    cancelled = error
         if self._ending is not None:
-            self._ending.result()
-        if cancelled is not None:
-            raise cancelled
+            await finish(self._ending)
 
     def _ended(self, ending: asyncio.Task[None]) -> None:
         if self._master is not None:

@@ -8,11 +8,14 @@ import shutil
 import socket
 import sys
 import tempfile
+import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import aioipc
 from aioipc import ClosedResourceError
 from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
@@ -263,3 +266,32 @@ def test_close_after_the_loop_was_closed(loop: str) -> None:
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner, pytest.raises(TimeoutError):
         runner.run(asyncio.wait_for(pipe.receive(), 0.001))
     pipe.close()
+
+
+async def start_receiving() -> tuple[aioipc.PipeReceiveStream, aioipc.PipeSendStream, asyncio.Task[bytes]]:
+    receive, send = aioipc.create_pipe()
+    task = asyncio.create_task(receive.receive())
+    await turns(3)
+    return receive, send, task
+
+
+@pytest.mark.parametrize("make_loop", LOOPS.values(), ids=LOOPS)
+def test_forked_child_that_closes_leaves_the_parents_watch_alone(make_loop: Callable[[], object]) -> None:
+    """The two share one epoll set, from which the child would remove what its parent waits for."""
+
+    async def result() -> bytes:
+        return await asyncio.wait_for(task, 10)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:  # type: ignore[arg-type]
+        receive, send, task = runner.run(start_receiving())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the time limit of the test is a thread
+            child = os.fork()
+        if not child:
+            receive.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        send.send_nowait(b"x")
+        assert runner.run(result()) == b"x"
+        receive.close()
+        send.close()
