@@ -2,15 +2,19 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+SECONDS ?= 600
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test lint format docs bench clean
+.PHONY: run test soak lint format docs bench clean
 
 run: $(VENV)/.run           ## the main job: index the standard library on a pool of workers
 	$(BIN)/python examples/word_index.py
 
 test: $(VENV)/.test         ## the tests (ARGS="-k pool" for some of them)
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: $(VENV)/.test         ## the pool under random kills for SECONDS (600), with a line for every round
+	AIOIPC_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s --show-capture=no tests/pool/test_soak.py $(ARGS)
 
 lint: $(VENV)/.lint         ## style, types, completeness of the public types
 	$(BIN)/ruff check .

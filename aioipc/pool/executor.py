@@ -278,6 +278,7 @@ class PoolExecutor(Executor):
         future: PoolFuture[Any] = PoolFuture(self._inbox, self)
         try:
             function, payload = self._inbox.functions.prepare(functools.partial(fn, **kwargs) if kwargs else fn, args)
+            function.refuse_generator()
         except Exception as error:
             future.set_exception(error)
             return future

@@ -52,6 +52,11 @@ class Function:
         else:
             self.seconds = known + 0.25 * (seconds - known)
 
+    def refuse_generator(self) -> None:
+        """Raise TypeError where it is a generator function."""
+        if self.is_generator:
+            raise TypeError(f"{self.name} is a generator function: run it with pool.stream")
+
     def is_current(self) -> bool:
         """Tell whether the globals that were pickled with it still are what they were."""
         return all(names.get(name, _MISSING) is value for names, name, value in self.watched)

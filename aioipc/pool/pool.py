@@ -18,7 +18,7 @@ from ..exceptions import PoolClosed, SerializationError
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
 from .executor import Inbox, PoolExecutor
-from .functions import Function, FunctionTable
+from .functions import FunctionTable
 from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master
@@ -302,7 +302,7 @@ class Pool:
             retry_on = check_task_options(timeout, retries, retry_on, priority)
         master.room.check()
         record, payload = self._functions.prepare(function, args)
-        _refuse_generator(record)
+        record.refuse_generator()
         values = self._context() if self._options.contextvars else None
         job: Job[Any] = Job(loop=self._loop)
         task = Task(0, record, payload, job, timeout, retries, retry_on, priority)  # type: ignore[arg-type]
@@ -404,7 +404,7 @@ class Pool:
             if not isinstance(source, Iterable | AsyncIterable):
                 raise TypeError(f"map needs iterables, not {source!r}")
         record = self._functions.lookup(function)
-        _refuse_generator(record)
+        record.refuse_generator()
         if window is not None:
             check_count("window", window)
         check_count("window_bytes", window_bytes)
@@ -553,11 +553,6 @@ class Pool:
             raise PoolClosed(f"the pool is {state}")
         master.check_open()
         return master
-
-
-def _refuse_generator(record: Function) -> None:
-    if record.is_generator:
-        raise TypeError(f"{record.name} is a generator function: run it with pool.stream")
 
 
 async def _end(master: Master, drop: bool, patience: float) -> None:

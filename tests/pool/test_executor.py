@@ -125,6 +125,8 @@ async def test_what_cannot_be_sent_is_an_error_of_the_future(pool: aioipc.Pool) 
     with pytest.raises(aioipc.SerializationError, match="argument 0, of type generator"):
         future.result()
     assert isinstance(pool.executor.submit(5).exception(), TypeError)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"generator function: run it with pool\.stream"):
+        pool.executor.submit(f.make_async_generator).result()
     assert pool.statistics().submitted == 0
 
 
