@@ -1,6 +1,7 @@
 # Each target does all of its own set-up in .venv; it needs Python >= 3.11, pip and make.
 PYTHON ?= python3
 VENV ?= .venv
+SUITE ?= pool
 BIN := $(VENV)/bin
 SECONDS ?= 600
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -29,8 +30,8 @@ format: $(VENV)/.lint
 docs: $(VENV)/.docs         ## the documentation as a site, in site/; a broken link fails
 	$(BIN)/zensical build --strict --clean
 
-bench: $(VENV)/.bench       ## the pool beside its peers (ARGS="--quick" for a first look)
-	$(BIN)/python -m benchmarks pool $(ARGS)
+bench: $(VENV)/.bench       ## the pool beside its peers (SUITE=channels: pipes; ARGS="--quick" for a first look)
+	$(BIN)/python -m benchmarks $(SUITE) $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

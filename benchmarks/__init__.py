@@ -1,1 +1,1 @@
-"""aioipc beside its peers, in one run: ``python -m benchmarks pool``."""
+"""aioipc beside its peers, in one run: ``python -m benchmarks pool``, ``python -m benchmarks channels``."""

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: ``python -m benchmarks.child PEER CASE SIZE FILE``.
+"""One measurement in a process of its own: ``python -m benchmarks.child SUITE PEER CASE SIZE FILE``.
 
 The figure goes to the file, as JSON, so that a peer may print what it likes. Then the process ends at once.
 Absolute imports, because some peers run this file again in their workers, by its path.
@@ -13,35 +13,30 @@ import os
 import sys
 from pathlib import Path
 
-import uvloop
-
-from benchmarks.cases import CASES, Case
-from benchmarks.peers import ENTRIES
-from benchmarks.peers.base import Peer, Unable
+from benchmarks.case import Case, Unable
+from benchmarks.entry import Entry
+from benchmarks.suites import SUITES
 
 SECONDS_TO_STOP = 5
 
 
-async def measure(peer: Peer, case: Case, size: float) -> float:
-    await peer.start(case.concurrency)
-    return await case.measure(peer, size)
-
-
-async def main(peer_name: str, case_name: str, size: float, path: Path) -> None:
-    peer, case = ENTRIES[peer_name].make(), CASES[case_name]
+async def main(entry: Entry, case: Case, size: float, path: Path) -> None:
+    peer = entry.make()
     try:
-        answer: dict[str, object] = {"value": await measure(peer, case, size)}
+        answer: dict[str, object] = {"value": await case.run(peer, size)}
     except Unable as error:
         answer = {"unable": str(error)}
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     path.write_text(json.dumps(answer))  # noqa: ASYNC240 - nothing else runs any more
-    if "value" in answer and case.name != "kill":
+    if "value" in answer:
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(peer.stop(), SECONDS_TO_STOP)
+            await asyncio.wait_for(case.end(peer), SECONDS_TO_STOP)
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), Path(sys.argv[4])))
+    _, suite_name, peer_name, case_name, size_text, path_text = sys.argv
+    suite = SUITES[suite_name]
+    with suite.entries[peer_name].runner() as runner:
+        runner.run(main(suite.entries[peer_name], suite.cases[case_name], float(size_text), Path(path_text)))
         os._exit(0)  # whatever a peer would still wait for is not measured

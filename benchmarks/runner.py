@@ -35,11 +35,11 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def measure(peer: str, case: str, size: float, cap: float) -> Outcome:
+def measure(suite: str, peer: str, case: str, size: float, cap: float) -> Outcome:
     """Run the child; its standard output is ours no more, its standard error is read when it fails."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         answer, errors = Path(directory, "answer"), Path(directory, "errors")
-        command = [*_CHILD, peer, case, str(size), str(answer)]
+        command = [*_CHILD, suite, peer, case, str(size), str(answer)]
         search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         with errors.open("wb") as stderr:
             child = subprocess.Popen(

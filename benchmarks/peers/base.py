@@ -8,17 +8,16 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
 
+from benchmarks.case import Unable
+
 Function = Callable[..., Any]
 WORKERS = 2
-
-
-class Unable(Exception):
-    """The peer has no way to do that."""
 
 
 class Peer(ABC):
     """A pool of two workers."""
 
+    name = ""
     has_lifetime = True
 
     @abstractmethod

@@ -1,47 +1,34 @@
-"""The cases: what one measurement does. Each returns one figure; smaller counts for a quick look."""
+"""The cases of pools: what one measurement does."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .case import Case, Unable
 from .functions import echo, noop
 from .killing import time_to_recover
-from .peers.base import WORKERS, Peer, Unable
+from .peers.base import WORKERS, Peer
 from .procfs import wakeups_per_second
-
-Measure = Callable[[Peer, float], Awaitable[float]]
 
 
 @dataclass(frozen=True)
-class Case:
-    """One row of the table.
+class PoolCase(Case):
+    """A case of pools, which are started for it. ``concurrency``: async tasks at a time in a worker."""
 
-    ``size`` is the number of tasks, or the seconds to watch. The target is a ratio to the best peer (to the
-    ``rival`` where one is named), or a figure by itself where ``absolute``. ``cap``: seconds until a
-    measurement is given up.
-    """
-
-    name: str
-    title: str
-    unit: str
-    measure: Measure
-    size: float
-    quick_size: float
-    target: float
-    higher_is_better: bool = False
-    absolute: bool = False
-    rival: str = ""
-    only: tuple[str, ...] = ()
     concurrency: int | None = None
-    cap: float = 60
+    is_stopped: bool = True
 
-    def met(self, value: float) -> bool:
-        """Whether a ratio (or figure) reaches the target."""
-        return value >= self.target if self.higher_is_better else value <= self.target
+    async def run(self, peer: Peer, size: float) -> float:
+        await peer.start(self.concurrency)
+        return await self.measure(peer, size)
+
+    async def end(self, peer: Peer) -> None:
+        if self.is_stopped:
+            await peer.stop()
 
 
 async def warm_up(peer: Peer) -> None:
@@ -119,7 +106,7 @@ ASYNC_PEERS = ("aioipc", "aiomultiprocess")
 CASES = {
     case.name: case
     for case in (
-        Case(
+        PoolCase(
             "submit",
             "single submits, awaited together",
             "tasks/s",
@@ -129,10 +116,10 @@ CASES = {
             8,
             higher_is_better=True,
         ),
-        Case("map", "map without a chunk size", "tasks/s", maps, 20_000, 4_000, 0.5, higher_is_better=True),
-        Case("latency", "one task at a time", "µs", latency, 1_000, 100, 0.5),
-        Case("bulk", "1 MiB there and back", "ms", bulk, 100, 20, 0.25),
-        Case(
+        PoolCase("map", "map without a chunk size", "tasks/s", maps, 20_000, 4_000, 0.5, higher_is_better=True),
+        PoolCase("latency", "one task at a time", "µs", latency, 1_000, 100, 0.5),
+        PoolCase("bulk", "1 MiB there and back", "ms", bulk, 100, 20, 0.25),
+        PoolCase(
             "sleep",
             "asyncio.sleep(0.01), 512 at a time per worker",
             "tasks/s",
@@ -144,9 +131,20 @@ CASES = {
             only=ASYNC_PEERS,
             concurrency=512,
         ),
-        Case("kill", "SIGKILL under load until all is well", "ms", recovery, 5, 5, 100, absolute=True, cap=30),
-        Case("idle", "idle: wake-ups a second, worst process", "/s", idle, 5, 2, 1, absolute=True),
-        Case(
+        PoolCase(
+            "kill",
+            "SIGKILL under load until all is well",
+            "ms",
+            recovery,
+            5,
+            5,
+            100,
+            absolute=True,
+            cap=30,
+            is_stopped=False,
+        ),
+        PoolCase("idle", "idle: wake-ups a second, worst process", "/s", idle, 5, 2, 1, absolute=True),
+        PoolCase(
             "start",
             "second pool to its first result",
             "ms",
@@ -154,7 +152,7 @@ CASES = {
             1,
             1,
             1.3,
-            rival="cf-forkserver",
+            rivals=("cf-forkserver",),
         ),
     )
 }

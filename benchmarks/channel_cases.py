@@ -1,0 +1,148 @@
+"""The cases of channels: what one measurement does, in the near one of two processes."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from functools import partial
+
+from . import far_end
+from .case import Case, Unable
+from .channel_peers.base import ChannelPeer
+
+MESSAGE, CHUNK = 64, 65536  # bytes
+MEGABYTE = 1e6
+
+
+def use_one_core() -> None:
+    """Pin this process, and what it starts: how long the waking of an idle core takes is then left out."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+async def round_trip(peer: ChannelPeer, count: float, one_core: bool) -> float:
+    """The median of there and back, in microseconds."""
+    if one_core:
+        use_one_core()
+    warm_up, timed = _counts(peer, count)
+    await far_end.start(peer, "answer", MESSAGE, warm_up + timed)
+    await peer.converse(warm_up, bytes(MESSAGE))
+    return statistics.median(await peer.converse(timed, bytes(MESSAGE))) * 1e6
+
+
+async def one_way(peer: ChannelPeer, count: float, one_core: bool) -> float:
+    """Messages a second, from the first one sent until the other side says that it has the last one."""
+    if one_core:
+        use_one_core()
+    return await _pour(peer, "drain", MESSAGE, count)
+
+
+async def bulk(peer: ChannelPeer, count: float) -> float:
+    """Megabytes a second."""
+    return await _pour(peer, "swallow", CHUNK, count) * CHUNK / MEGABYTE
+
+
+async def _pour(peer: ChannelPeer, task: str, size: int, count: float) -> float:
+    if peer.largest is not None and size > peer.largest:
+        raise Unable(f"messages of up to {peer.largest} bytes only")
+    warm_up, timed = _counts(peer, count)
+    await far_end.start(peer, task, size, warm_up, timed)
+    await _pour_and_hear(peer, warm_up, size)
+    started = time.perf_counter()
+    await _pour_and_hear(peer, timed, size)
+    return timed / (time.perf_counter() - started)
+
+
+async def _pour_and_hear(peer: ChannelPeer, count: int, size: int) -> None:
+    await peer.pour(count, bytes(size))
+    await peer.drain(1, size)
+
+
+def _counts(peer: ChannelPeer, count: float) -> tuple[int, int]:
+    timed = int(count * peer.share)
+    return max(1, timed // 10), timed
+
+
+async def through_cat(peer: ChannelPeer, count: float) -> float:
+    """Megabytes a second, the start and the end of the program included."""
+    await peer.through_cat(10, bytes(CHUNK))
+    started = time.perf_counter()
+    passed = await peer.through_cat(int(count), bytes(CHUNK))
+    seconds = time.perf_counter() - started
+    assert passed == int(count) * CHUNK
+    return passed / MEGABYTE / seconds
+
+
+STREAMS = ("uvloop-streams", "uvloop-pipes")
+"""asyncio's own streams on uvloop: what aioipc is held against."""
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "round-trip-pinned",
+            "64 B there and back, one core",
+            "µs",
+            partial(round_trip, one_core=True),
+            5_000,
+            500,
+            1.2,
+            rivals=STREAMS,
+        ),
+        Case(
+            "round-trip",
+            "64 B there and back",
+            "µs",
+            partial(round_trip, one_core=False),
+            5_000,
+            500,
+            1.2,
+            rivals=STREAMS,
+        ),
+        Case(
+            "one-way-pinned",
+            "64 B one way, one core",
+            "msg/s",
+            partial(one_way, one_core=True),
+            200_000,
+            20_000,
+            1,
+            higher_is_better=True,
+            rivals=STREAMS,
+        ),
+        Case(
+            "one-way",
+            "64 B one way",
+            "msg/s",
+            partial(one_way, one_core=False),
+            200_000,
+            20_000,
+            1,
+            higher_is_better=True,
+            rivals=STREAMS,
+        ),
+        Case(
+            "bulk",
+            "64 KiB chunks one way",
+            "MB/s",
+            bulk,
+            8_192,
+            512,
+            1,
+            higher_is_better=True,
+            rivals=STREAMS,
+        ),
+        Case(
+            "pipeline",
+            "64 MiB through the program cat",
+            "MB/s",
+            through_cat,
+            1_024,
+            128,
+            1,
+            higher_is_better=True,
+            rivals=STREAMS,
+            only=("aioipc", "aioipc-asyncio", "uvloop-pipes", "anyio", "syscalls"),
+        ),
+    )
+}

@@ -1,0 +1,26 @@
+"""What can be measured: each suite is a set of cases and of peers that can do them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import channel_cases, channel_peers, peers, pool_cases
+from .case import Case
+from .entry import Entry
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Cases and peers by their names, in the order in which they are shown."""
+
+    name: str
+    title: str
+    cases: Mapping[str, Case]
+    entries: Mapping[str, Entry]
+
+
+POOL = Suite("pool", "process pools, two workers each", pool_cases.CASES, peers.ENTRIES)
+CHANNELS = Suite("channels", "pipes, FIFOs and pipelines", channel_cases.CASES, channel_peers.ENTRIES)
+
+SUITES = {suite.name: suite for suite in (POOL, CHANNELS)}
