@@ -167,8 +167,9 @@ def _format(error: BaseException) -> str:
 
     try:
         shown = error.__traceback__
-        while shown is not None and _is_ours(shown.tb_frame) and shown.tb_next is not None:
-            shown = shown.tb_next  # our own frames are no news
+        first = True
+        while shown is not None and shown.tb_next is not None and (first or _is_ours(shown.tb_frame)):
+            shown, first = shown.tb_next, False  # the frames that lead to the function are no news
         return "".join(traceback.format_exception(type(error), error, shown))
     except BaseException as why:
         return f"<traceback not available: {_text_of(why)}>"

@@ -35,12 +35,12 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
         worker.take_signals()
         worker.scoreboard.register()
         ControlThread(worker).start()
-        worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
         dumps = os.dup(inheritance.stderr)
         release_stderr(saved_stderr, inheritance.stderr)
         stack_dump.enable(dumps)
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a task prints is seen at once, and not lost with the worker
             sys.stdout.reconfigure(line_buffering=True)
+        worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
         worker.serve()
         status = _finalize(worker)
         _close_loop()
