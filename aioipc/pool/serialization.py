@@ -13,7 +13,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any, NamedTuple, NewType
 
@@ -64,7 +64,7 @@ def _pickler_by_value() -> Any:
                 parameters = value.cache_parameters()
                 return _cached, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
             if type(value) is ContextVar:
-                return _find_variable, _name_variable(value)
+                return _find_variable, (*_name_variable(value), *_default_of(value))
             if type(value) is NewType and not _is_importable(value):
                 return NewType, (value.__name__, value.__supertype__)
             return super().reducer_override(value)
@@ -95,14 +95,25 @@ def _name_variable(variable: ContextVar[Any]) -> tuple[str, str, str]:
     return _named[variable]
 
 
-def _find_variable(module: str, name: str, own_name: str) -> ContextVar[Any]:
+def _default_of(variable: ContextVar[Any]) -> tuple[Any, ...]:
+    """Return its default as a tuple of one; of none where it has none, or one that cannot be sent."""
+    try:
+        default = Context().run(variable.get)
+        dump_by_value(default)
+    except Exception:
+        return ()
+    return (default,)
+
+
+def _find_variable(module: str, name: str, own_name: str, *default: Any) -> ContextVar[Any]:
     """Return the context variable of that name, the same one each time."""
     if module:
         found: ContextVar[Any] = getattr(importlib.import_module(module), name)
         return found
     variable = _variables.get((name, own_name))
     if variable is None:
-        variable = _variables[name, own_name] = ContextVar(own_name)
+        variable = ContextVar(own_name, default=default[0]) if default else ContextVar(own_name)
+        _variables[name, own_name] = variable
         _named[variable] = (module, name, own_name)
     return variable
 

@@ -255,7 +255,9 @@ class Worker:
             self.interruptible = True
             if self.cancelled and number in self.cancelled:
                 self.break_in(number)
-            value = function(*arguments) if context is None else context.run(function, *arguments)
+            if context is None:
+                context = copy_context()  # what the task sets is not for the next one
+            value = context.run(function, *arguments)
             if outflow is not None and not hasattr(value, "__aiter__"):
                 self.interruptible = False
                 outflow.pump(value, context)

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +92,7 @@ class AsyncPhase:
         self._concurrency: int = worker.settings["concurrency"]
         self._beat_every = max(_LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
         self._flush_due = False
+        self._context = copy_context()
 
     async def serve(self, first: TaskItem, begun: Any) -> None:
         """Run tasks until a sync one is next, or the worker is to end; raises MasterGone."""
@@ -176,7 +177,8 @@ class AsyncPhase:
     # -- tasks ---------------------------------------------------------------------------------------
 
     def _begin(self, item: TaskItem, coroutine: Coroutine[Any, Any, None]) -> None:
-        self._tasks[item[0]] = self._loop.create_task(coroutine)
+        # Not in the context of whoever calls this, which may be a task that has just ended.
+        self._tasks[item[0]] = self._loop.create_task(coroutine, context=self._context.copy())
 
     async def _run(self, item: TaskItem, begun: Any) -> None:
         worker = self._worker
@@ -227,6 +229,8 @@ class AsyncPhase:
     ) -> Any:
         """Run a sync function in a thread; what it returns may still be a coroutine, or the items of a stream."""
         threads = _thread_calls(self._concurrency)
+        if context is None:
+            context = copy_context()  # one for all steps of a stream
         self._in_threads.add(number)
         try:
             value = await threads.call(number, function, arguments, context)

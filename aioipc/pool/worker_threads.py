@@ -7,7 +7,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any
 
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
@@ -23,15 +23,13 @@ class ThreadCalls:
         self._running: dict[int, int] = {}  # task number -> thread
         self._cancelled: set[int] = set()
 
-    async def call(self, number: int, function: Callable[..., Any], arguments: Any, context: Context | None) -> Any:
+    async def call(self, number: int, function: Callable[..., Any], arguments: Any, context: Context) -> Any:
         """Run a function for the task of this number; raises CancelledError where `interrupt` has ended it.
 
         It is over when the thread is: cancelling the waiting task is not the way to end it.
         """
         loop = asyncio.get_running_loop()
-        value, error = await loop.run_in_executor(
-            self._threads, self._run, number, function, arguments, context or copy_context()
-        )
+        value, error = await loop.run_in_executor(self._threads, self._run, number, function, arguments, context)
         if error is not None:
             raise error
         return value
