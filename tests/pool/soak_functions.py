@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from typing import Any
+
+import aioipc
 
 from .fault_functions import note
 
@@ -16,8 +21,32 @@ LARGE = 60_000
 """How often a large result repeats its number's four bytes."""
 
 
-def work(journal: str, number: int, act: str, seconds: float) -> Any:
+NUMBER: ContextVar[int] = ContextVar("NUMBER")
+"""The number of the task that is being submitted."""
+
+
+def begin() -> int:
+    """Each worker's initializer."""
+    return os.getpid()
+
+
+def end(state: int) -> None:
+    """Each worker's finalizer."""
+    assert state == os.getpid()
+
+
+def _note(journal: str, number: int) -> None:
+    """Note the execution, and check that the task is where it should be."""
     note(journal, f"{number} {time.monotonic_ns()}")
+    state = aioipc.current_worker().state
+    if state not in (None, os.getpid()):
+        raise AssertionError(f"the state of worker {state} is in worker {os.getpid()}")
+    if (told := NUMBER.get(None)) not in (None, number):
+        raise AssertionError(f"task {number} has the context of task {told}")
+
+
+def work(journal: str, number: int, act: str, seconds: float) -> Any:
+    _note(journal, number)
     if act == "sleep":
         time.sleep(seconds)
     elif act == "compute":
@@ -34,7 +63,7 @@ def work(journal: str, number: int, act: str, seconds: float) -> Any:
 
 
 async def work_async(journal: str, number: int, act: str, seconds: float) -> Any:
-    note(journal, f"{number} {time.monotonic_ns()}")
+    _note(journal, number)
     if act == "sleep":
         await asyncio.sleep(seconds)
     elif act == "compute":
@@ -63,6 +92,9 @@ def _end(number: int, act: str) -> Any:
         threading.Event().wait()
     if act == "exit":
         os._exit(number % 256)
+    if act == "talk":
+        logging.getLogger("aioipc.soak").info("task %d", number)
+        print("task", number, flush=True)
     return expected(number, act)
 
 
@@ -89,3 +121,21 @@ def work_item(arguments: tuple[str, int, str, float]) -> Any:
 
 async def work_item_async(arguments: tuple[str, int, str, float]) -> Any:
     return await work_async(*arguments)
+
+
+def rows(journal: str, number: int, act: str, seconds: float, count: int) -> Iterator[tuple[int, int]]:
+    """What a stream yields."""
+    _note(journal, number)
+    for index in range(count):
+        yield number, index
+    time.sleep(seconds)
+    _end(number, act)
+
+
+async def rows_async(journal: str, number: int, act: str, seconds: float, count: int) -> AsyncIterator[tuple[int, int]]:
+    _note(journal, number)
+    for index in range(count):
+        yield number, index
+        await asyncio.sleep(0)
+    await asyncio.sleep(seconds)
+    _end(number, act)

@@ -24,6 +24,7 @@ ACTS = {
     "compute": 6,
     "raise": 8,
     "large": 3,
+    "talk": 2,
     "wait": 4,
     "gamble": 3,
     "die": 1,
@@ -86,6 +87,8 @@ class Ledger:
         self.wrong: list[str] = []
         self.counts: Counter[str] = Counter()
         self.last_end = time.monotonic()
+        self.closing = False
+        """The pool is being left: what has no end of its own is ended."""
         self.dropping = False
         """The pool is left by an exception: whatever has not ended may be cancelled."""
         self._numbers = itertools.count(1)

@@ -1,4 +1,4 @@
-"""What is done to the pool in a soak: its processes killed, stopped and asked to end, its loop held up."""
+"""What is done to the pool in a soak: processes killed, stopped, asked to end, the loop held up, its size changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections import Counter, deque
+from contextlib import suppress
 
 import aioipc
 
@@ -18,6 +19,8 @@ TORMENTS = {
     "stop a worker for a while": 20,
     "terminate a worker": 8,
     "hold up the loop": 6,
+    "resize": 6,
+    "pause": 3,
     "stop the zygote for a while": 3,
     "kill the zygote": 2,
     "stop a worker for good": 1,
@@ -52,6 +55,14 @@ class Tormentor:
         if what == "hold up the loop":
             self._note(what, os.getpid())
             time.sleep(self._chance.random() * 0.2)
+        elif what == "resize":
+            workers = self._chance.randrange(1, 5)
+            self._note(what, os.getpid())
+            self._pool.resize(workers)
+        elif what == "pause":
+            self._note(what, os.getpid())
+            self._pool.pause()
+            asyncio.get_running_loop().call_later(self._chance.random() * 0.3, self._resume)
         elif "zygote" in what:
             self._torment_zygote(what, zygote)
         else:
@@ -87,6 +98,10 @@ class Tormentor:
     def _continue(pid: int, parent: int) -> None:
         if is_child(pid, parent):
             os.kill(pid, signal.SIGCONT)
+
+    def _resume(self) -> None:
+        with suppress(aioipc.PoolClosed):
+            self._pool.resume()
 
     def _note(self, what: str, pid: int) -> None:
         self.counts[what] += 1

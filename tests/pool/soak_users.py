@@ -12,7 +12,7 @@ from typing import Any
 
 import aioipc
 
-from .soak_functions import work_item, work_item_async
+from .soak_functions import NUMBER, expected, rows, rows_async, work_item, work_item_async
 from .soak_ledger import DEADLY, ENDLESS, Entry, Ledger
 
 OUTSTANDING = 60
@@ -28,8 +28,9 @@ class Taken(list[Entry]):
 class Users:
     """Each of them goes on until `over` is set or the pool is closed, and leaves nothing unbooked."""
 
-    def __init__(self, pool: aioipc.Pool, ledger: Ledger, chance: random.Random) -> None:
+    def __init__(self, pool: aioipc.Pool, ledger: Ledger, chance: random.Random, *, limited: bool) -> None:
         self.over = False
+        self._in_thread_outstanding = 1 if limited else OUTSTANDING // 2  # the executor knows no limit: leave room
         self._pool = pool
         self._ledger = ledger
         self._chance = chance
@@ -37,6 +38,7 @@ class Users:
     def start(self) -> list[asyncio.Task[None]]:
         """Set them to work."""
         crowd: list[Callable[[], Awaitable[None]]] = [self._submit] * 2 + [self._run] * 4 + [self._map] * 3
+        crowd += [self._stream] * 2 + [self._drain]
         crowd += [functools.partial(self._in_thread, self._use_executor, seed) for seed in range(2)]
         return [asyncio.ensure_future(self._go_on(each)) for each in crowd]
 
@@ -53,17 +55,21 @@ class Users:
     async def _submit(self) -> None:
         waiting: set[aioipc.Job[Any]] = set()
         while not self.over:
-            for _ in range(self._chance.choice([1, 1, 5, 40])):
-                waiting.add(self._submit_one())
+            with suppress(aioipc.PoolFull):
+                for _ in range(self._chance.choice([1, 1, 5, 40])):
+                    waiting.add(self._submit_one())
             while len(waiting) > OUTSTANDING:
                 _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             await self._pause()
+            if self._chance.random() < 0.5:
+                await self._pool.wait_room()
 
     def _submit_one(self) -> aioipc.Job[Any]:
         entry = self._ledger.new("submit")
+        NUMBER.set(entry.number)
         try:
             job = self._pool.submit(entry.function, *self._ledger.arguments(entry), **entry.options)
-        except aioipc.PoolClosed:
+        except (aioipc.PoolClosed, aioipc.PoolFull):
             self._ledger.refused(entry)
             raise
         entry.job = job
@@ -82,6 +88,7 @@ class Users:
 
     async def _run(self) -> None:
         entry = self._ledger.new("run")
+        NUMBER.set(entry.number)
         patience = entry.cancel_after
         if entry.act in ENDLESS and patience is None:
             patience = 0.05
@@ -95,9 +102,11 @@ class Users:
             outcome = asyncio.CancelledError()
         except (Exception, asyncio.CancelledError) as error:
             outcome = error
-            if isinstance(error, aioipc.PoolClosed):
+            if isinstance(error, aioipc.PoolClosed | aioipc.PoolFull):
                 self._ledger.refused(entry)
-                raise
+                if isinstance(error, aioipc.PoolClosed):
+                    raise
+                return  # others were quicker to take the room
         self._ledger.book(entry, outcome)
 
     # -- map -----------------------------------------------------------------------------------------
@@ -160,13 +169,78 @@ class Users:
                 outcome_of = int.from_bytes(outcome[:4], "little") if isinstance(outcome, bytes) else outcome
             self._ledger.book(self._ledger.entries[outcome_of], outcome)
 
-    async def _next(self, results: aioipc.MapResults[Any]) -> Any:
+    async def _next(self, results: aioipc.MapResults[Any] | aioipc.StreamResults[Any]) -> Any:
         """Wait for the next result, now and then giving up first; that loses none."""
         while self._chance.random() < 0.1:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._chance.choice([0, 0.001])):
                     return await anext(results)
         return await anext(results)
+
+    # -- stream --------------------------------------------------------------------------------------
+
+    async def _stream(self) -> None:
+        """Read a stream to its end, or let go of it half-way."""
+        chance, entry = self._chance, self._ledger.new("stream")
+        entry.retries, entry.retry_on, entry.timeout, entry.priority = 0, (), None, 0
+        if entry.act in ENDLESS:
+            entry.act = DEADLY[0]
+        count = chance.choice([0, 1, 10, 300])
+        NUMBER.set(entry.number)
+        try:
+            results = self._pool.stream(
+                chance.choice([rows, rows_async]),
+                *self._ledger.arguments(entry),
+                count,
+                window=chance.choice([1, 5, 64]),
+            )
+        except (aioipc.PoolClosed, aioipc.PoolFull) as error:
+            self._ledger.refused(entry)
+            if isinstance(error, aioipc.PoolClosed):
+                raise
+            await self._pool.wait_room()
+            return
+        way = chance.choice(["end", "end", "break", "drop"])
+        limit = None if way == "end" else chance.randrange(count + 1)
+        try:
+            if way == "drop":
+                await self._read_stream(results, entry, count, limit)
+                del results
+            else:
+                async with results:
+                    await self._read_stream(results, entry, count, limit)
+        finally:
+            self._ledger.abandon([entry], ended=way != "drop")
+        await self._pause()
+
+    async def _read_stream(
+        self, results: aioipc.StreamResults[tuple[int, int]], entry: Entry, count: int, limit: int | None
+    ) -> None:
+        place = 0
+        while place != limit:
+            try:
+                item = await self._next(results)
+            except StopAsyncIteration:
+                if place != count:
+                    self._ledger.wrong.append(f"a stream of {count} gave {place}: task {entry}")
+                self._ledger.book(entry, expected(entry.number, entry.act))
+                return
+            except aioipc.PoolClosed:
+                if not self._ledger.closing:
+                    raise
+                return
+            except Exception as error:
+                self._ledger.book(entry, error)
+                return
+            if item != (entry.number, place):
+                self._ledger.wrong.append(f"item {place} of a stream is {item}: task {entry}")
+            place += 1
+
+    async def _drain(self) -> None:
+        await asyncio.sleep(self._chance.random())
+        with suppress(TimeoutError, RuntimeError):  # it never ends while others submit; it is paused
+            async with asyncio.timeout(0.1):
+                await self._pool.drain()
 
     # -- executor ------------------------------------------------------------------------------------
 
@@ -178,7 +252,7 @@ class Users:
         with suppress(RuntimeError):  # closed
             while not self.over:
                 waiting.add(self._submit_from_thread(chance))
-                if len(waiting) > OUTSTANDING // 2:
+                while len(waiting) > self._in_thread_outstanding and not self.over:
                     _, waiting = concurrent.futures.wait(waiting, 1, concurrent.futures.FIRST_COMPLETED)
         while waiting and not self.over:
             _, waiting = concurrent.futures.wait(waiting, 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import inspect
 import os
 import random
 import time
@@ -52,19 +53,31 @@ class Round:
         self._stage = "opening"
         self.pool = aioipc.Pool(**self._options)
         self.tormentor = Tormentor(self.pool, random.Random(seed + 2))
-        self._users = Users(self.pool, self.ledger, random.Random(seed + 3))
+        limited = self._options["max_pending"] is not None
+        self._users = Users(self.pool, self.ledger, random.Random(seed + 3), limited=limited)
 
     def _invent_options(self) -> dict[str, Any]:
         chance = self._chance
+        with_state = chance.random() < 0.5
         return {
             "workers": chance.choice([1, 2, 3, 4]),
+            "min_workers": chance.choice([None, None, 1]),
+            "idle_timeout": 0.5,
             "concurrency": chance.choice([1, 4, 16]),
+            "threads": chance.random() < 0.2,
             "heartbeat_timeout": 4,
             "grace": chance.choice([0.1, 0.5]),
             "shutdown": chance.choice([0, 0.5, 5]),
             "start_method": chance.choice(["zygote"] * 9 + ["spawn"]),
             "spin": chance.choice([0, 0, 0.001]),
             "preload": [soak_functions.__name__],
+            "initializer": soak_functions.begin if with_state else None,
+            "finalizer": soak_functions.end if with_state else None,
+            "contextvars": chance.choice([(), (soak_functions.NUMBER,)]),
+            "max_tasks": chance.choice([None, None, 1, 50]),
+            "max_age": chance.choice([None, None, 1.0]),
+            "max_pending": chance.choice([None, None, 5, 100]),
+            "capture": chance.choice([False, True]),
         }
 
     async def run(self) -> None:
@@ -105,6 +118,7 @@ class Round:
                 await asyncio.wait([torment])
             self._users.over = True
             self._stage = f"closing ({self._ending})"
+            self.ledger.closing = True
             if self._ending != "leave":
                 self.ledger.dropping = True
             if self._ending == "raise":
@@ -154,7 +168,9 @@ class Round:
     def __str__(self) -> str:
         ends = ", ".join(f"{count} {name}" for name, count in self.ledger.counts.most_common())
         torments = ", ".join(f"{count} {name}" for name, count in self.tormentor.counts.most_common())
-        return f"seed {self.seed}, {self._options['workers']} workers, {self._ending}: {ends}; {torments}"
+        default = inspect.signature(aioipc.Pool).parameters
+        options = {name: value for name, value in self._options.items() if value != default[name].default}
+        return f"seed {self.seed}, {self._ending}: {ends}; {torments}; {options}"
 
 
 @pytest.mark.slow
