@@ -5,29 +5,22 @@
     cancel ── settles the future by itself ───────────> takes the task out of the queue
     result <── waits on the future ──────────────────── settles the future
 
-The first call of a burst wakes the loop, the others find it awake. There is no lock: a finalizer or a signal
-handler may submit or cancel in the midst of another call. A task must not start once its future was cancelled,
-so the master claims the future (PENDING to RUNNING, under the future's own lock) before it sends the task.
+A task must not start once its future was cancelled, so the master claims the future (PENDING to RUNNING, under the
+future's own lock) before it sends the task.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
-from asyncio import _get_running_loop  # public by asyncio's __all__; None instead of an exception
-from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor, Future, InvalidStateError
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from ..exceptions import PoolClosed, RemoteError
-from .functions import FunctionTable
+from .inbox import Inbox
 from .job import Task
-
-if TYPE_CHECKING:
-    from .master import Master
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,7 +85,7 @@ class PoolFuture(Future[T]):
         end = None if timeout is None else time.monotonic() + timeout
         while not self.done() and (end is None or time.monotonic() < end):
             pause = LOOK_AROUND if end is None else min(LOOK_AROUND, end - time.monotonic())
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, CancelledError):
                 super().exception(max(0.0, pause))
             self._inbox.look_around()
 
@@ -129,12 +122,14 @@ class PoolFuture(Future[T]):
         self._inbox.call_soon(self._settle_now, how, value)
 
     def _settle_now(self, how: Callable[[Any], None], value: Any) -> None:
-        self._inbox.unsettled.discard(self)
         self._task = None
-        if how == self._drop:
-            self._drop()
-        elif self.claim():
-            how(value)
+        try:
+            if how == self._drop:
+                self._drop()
+            elif self.claim():
+                how(value)
+        finally:
+            self._inbox.unsettled.discard(self)
 
     def _drop(self, _: None = None) -> None:
         """Settle it as cancelled, and tell those who wait for it among others."""
@@ -145,102 +140,6 @@ class PoolFuture(Future[T]):
         """Settle it from any thread: nothing runs in the loop any more."""
         with suppress(InvalidStateError, RuntimeError):
             self.set_exception(PoolClosed("the event loop was closed with the pool still open"))
-
-
-class Inbox:
-    """How other threads reach a pool's loop. It is there as long as the pool object, and open as long as the pool."""
-
-    def __init__(self, functions: FunctionTable) -> None:
-        self.open: bool = False
-        self.used: bool = False
-        """Whether any task has come this way, so that the master has to `claim`."""
-        self.unsettled: set[PoolFuture[Any]] = set()
-        self.functions: FunctionTable = functions
-        self._items: deque[tuple[Callable[[ExecutorTask], None], ExecutorTask]] = deque()
-        self._awake = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._master: Master | None = None
-
-    def start(self, loop: asyncio.AbstractEventLoop, master: Master) -> None:
-        """Let tasks in, for this master."""
-        self._loop, self._master = loop, master
-        master.inbox = self
-        self.open = True
-
-    def close(self) -> None:
-        """Hand over what was let in, and let no more in; cancelling goes on."""
-        self.open = False
-        self._hand_over()
-
-    def check_open(self) -> None:
-        """Raise RuntimeError, as executors do, where no task is let in."""
-        if self.open and self._loop is not None and not self._loop.is_closed():
-            return
-        if self._master is None:
-            raise RuntimeError("cannot schedule new futures: the pool is not open yet, use 'async with'")
-        self.look_around()
-        raise RuntimeError("cannot schedule new futures after shutdown: the pool is closed") from self._master.error
-
-    def check_thread(self, what: str, instead: str) -> None:
-        """Raise RuntimeError in the thread of the loop while it runs: it would wait for itself."""
-        if self._loop is not None and self._loop is _get_running_loop():
-            raise RuntimeError(f"{what} in the thread of the pool's event loop would block it for ever; use {instead}")
-
-    def look_around(self) -> None:
-        """Settle everything, in whichever thread, if the loop was closed with the pool still open."""
-        if self._loop is not None and self._loop.is_closed():
-            for future in self.unsettled.copy():
-                future.abandon()
-                self.unsettled.discard(future)
-
-    def call_soon(self, function: Callable[..., object], *arguments: Any) -> None:
-        """Have the loop call a function; for its own thread."""
-        assert self._loop is not None
-        self._loop.call_soon(function, *arguments)
-
-    def put(self, task: ExecutorTask) -> bool:
-        """Let a task in; False where that came too late."""
-        item = (self._submit, task)
-        self._items.append(item)
-        if not self.open:
-            with suppress(ValueError):  # it was handed over at the last moment
-                self._items.remove(item)
-                return False
-        return self._wake()
-
-    def put_cancel(self, task: ExecutorTask) -> None:
-        """Take the task of a cancelled future out of the master's queue."""
-        self._items.append((self._cancel, task))
-        self._wake()
-
-    def _wake(self) -> bool:
-        if self._awake:
-            return True
-        self._awake = True
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(self._hand_over)
-        except RuntimeError:  # it is closed
-            self._awake = False
-            return False
-        return True
-
-    def _hand_over(self) -> None:
-        self._awake = False  # first: what comes from now on wakes the loop again
-        for _ in range(len(self._items)):
-            hand, task = self._items.popleft()
-            hand(task)
-
-    def _submit(self, task: ExecutorTask) -> None:
-        assert self._master is not None
-        self.used = True
-        task.number = self._master.next_number()
-        self._master.submit(task)
-
-    def _cancel(self, task: ExecutorTask) -> None:
-        assert self._master is not None
-        if task.number:  # else it was withdrawn, or is still to come and will not be claimed
-            self._master.cancel(task)
 
 
 class PoolExecutor(Executor):

@@ -40,7 +40,7 @@ from .streaming import StreamState, StreamTask
 from .worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
-    from .executor import Inbox
+    from .inbox import Inbox
 
 _log = logging.getLogger("aioipc.pool")
 

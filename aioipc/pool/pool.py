@@ -17,8 +17,9 @@ from .._loop.finish import finish
 from ..exceptions import PoolClosed, SerializationError
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
-from .executor import Inbox, PoolExecutor
+from .executor import PoolExecutor
 from .functions import FunctionTable
+from .inbox import Inbox
 from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master

@@ -431,6 +431,19 @@ async def test_shutdown_that_cancels(single: aioipc.Pool, gate: f.Gate) -> None:
     assert running.result() == "held"
 
 
+async def test_shutdown_while_another_thread_cancels(single: aioipc.Pool, gate: f.Gate) -> None:
+    executor = single.executor
+    running = await held(single, gate)
+    queued = [executor.submit(f.square, x) for x in range(3)]
+    waiting = asyncio.create_task(in_thread(executor.shutdown))
+    await eventually_async(lambda: executor.is_shut_down)
+    for future in queued:
+        assert await in_thread(future.cancel)
+    gate.let()
+    await waiting
+    assert running.done()
+
+
 # -- programs --------------------------------------------------------------------------------------------
 
 
