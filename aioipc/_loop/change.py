@@ -18,7 +18,11 @@ class Change:
         """Wait for the next `notify`. Cancelling it changes nothing."""
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.append(waiter)
-        await waiter
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled() and waiter in self._waiters:  # nobody may come to notify for long
+                self._waiters.remove(waiter)
 
     def notify(self) -> None:
         """Wake every waiter."""

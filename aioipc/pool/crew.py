@@ -247,6 +247,8 @@ class Crew:
         self._zygote_proven = True
         worker.end_boot()
         _log.info("%r is ready after %.0f ms", worker, (time.monotonic() - worker.started_at) * 1000)
+        if worker.leaving:  # it was one too many before it was ready
+            return
         self._owner.worker_ready(worker)
         self._hand_over()
 

@@ -57,6 +57,11 @@ class Function:
         if self.is_generator:
             raise TypeError(f"{self.name} is a generator function: run it with pool.stream")
 
+    def refuse_coroutine(self) -> None:
+        """Raise TypeError where it is a coroutine function, which has nothing to stream."""
+        if self.flags == ASYNC and not self.is_generator:
+            raise TypeError(f"a stream needs a generator function, async or sync; {self.name} is a coroutine function")
+
     def is_current(self) -> bool:
         """Tell whether the globals that were pickled with it still are what they were."""
         return all(names.get(name, _MISSING) is value for names, name, value in self.watched)
@@ -143,8 +148,8 @@ class FunctionTable:
         in_thread = self._threads and not is_async
         flags = ASYNC | THREAD if in_thread else 0
         record = Function(function_id, _name_of(inner), is_async or in_thread, pickled, flags)
-        unwrapped = _unwrap(function)
-        record.is_generator = inspect.isgeneratorfunction(unwrapped) or inspect.isasyncgenfunction(unwrapped)
+        kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        record.is_generator = any(kind(f) for f in _what_is_called(function) for kind in kinds)
         return record
 
 
@@ -160,9 +165,13 @@ def _unwrap(function: Callable[..., Any]) -> Any:
 
 
 def _is_async(function: Callable[..., Any]) -> bool:
+    called = _what_is_called(function)
+    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in called)
+
+
+def _what_is_called(function: Callable[..., Any]) -> tuple[Any, Any]:
     inner = _unwrap(function)
-    call = getattr(type(inner), "__call__", None)  # noqa: B004 - the class's method is wanted, not callability
-    return any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (inner, call))
+    return inner, getattr(type(inner), "__call__", None)  # noqa: B004 - the class's method is wanted, not callability
 
 
 def _name_of(function: Any) -> str:

@@ -144,10 +144,9 @@ class MapState:
             if self._exhausted and not self._tasks:
                 self._finish()
                 break
-            if self._tasks or self._exhausted or not self._master.room.is_full():
-                await self._change.wait_change()
-            else:  # it is full of others' tasks
-                await self._master.room.wait_change()
+            if not self._tasks and not self._exhausted and self._master.room.is_full():  # of others' tasks
+                self._master.room.tell(self._change)
+            await self._change.wait_change()
             turn.renew()
         raise StopAsyncIteration
 
@@ -208,12 +207,11 @@ class MapState:
 
     async def _wait_to_take(self) -> None:
         while True:
-            if self._taken - self._handed >= self._window() or self._bytes >= self._window_bytes:
-                await self._change.wait_change()
-            elif self._master.room.is_full():
-                await self._master.room.wait_change()
-            else:
-                return
+            if self._taken - self._handed < self._window() and self._bytes < self._window_bytes:
+                if not self._master.room.is_full():
+                    return
+                self._master.room.tell(self._change)
+            await self._change.wait_change()
 
     def _is_full(self) -> bool:
         """Whether what is on its way is as large as may be, or the pool has no room."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,14 @@ class PoolOptions:
         check_seconds("heartbeat_timeout", self.heartbeat_timeout, LEAST_TIMEOUT)
         for name in ("idle_timeout", "grace", "shutdown", "spin"):
             check_seconds(name, getattr(self, name))
-        for name in ("boot_timeout", "max_age"):
-            if (value := getattr(self, name)) is not None:
-                check_positive_seconds(name, value)
+        check_positive_seconds("boot_timeout", self.boot_timeout)
+        if self.max_age is not None:
+            check_positive_seconds("max_age", self.max_age)
         check_fraction("jitter", self.jitter)
         if self.start_method not in ("zygote", "spawn"):
             raise ValueError(f"start_method must be 'zygote' or 'spawn', not {self.start_method!r}")
-        if isinstance(self.preload, str) or not all(isinstance(name, str) for name in self.preload):
+        names: Any = self.preload
+        if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
             raise TypeError(f"preload must be a sequence of module names, not {self.preload!r}")
         self._check_functions()
         if self.workers is not None and self.min_workers is not None and self.min_workers > self.workers:
@@ -73,7 +74,10 @@ class PoolOptions:
             raise TypeError(f"initargs must be a tuple, not {self.initargs!r}")
         if self.initargs and self.initializer is None:
             raise ValueError("initargs without an initializer to give them to")
-        self.contextvars = tuple(self.contextvars)
+        variables: Any = self.contextvars
+        if not isinstance(variables, Iterable):
+            raise TypeError(f"contextvars must be a sequence of ContextVar objects, not {variables!r}")
+        self.contextvars = tuple(variables)
         for variable in self.contextvars:
             if not isinstance(variable, contextvars.ContextVar):
                 raise TypeError(f"contextvars must be ContextVar objects, not {variable!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import pickle
@@ -329,8 +330,9 @@ class Pool:
         try:
             return dump(values) if values else None
         except Exception as error:
-            names = ", ".join(self._options.contextvars[index].name for index in values)
-            raise SerializationError(f"the values of the context variables {names} cannot be sent: {error}") from error
+            names = [variable.name for variable in self._options.contextvars if not _is_sendable(variable.get(None))]
+            text = f"the value of the context variable {', '.join(names)} cannot be sent: {error}"
+            raise SerializationError(text) from error
 
     @overload
     def map(
@@ -469,6 +471,9 @@ class Pool:
         check_count("window", window)
         master.room.check()
         record, payload = self._functions.prepare(function, args)
+        record.refuse_coroutine()
+        record = copy.copy(record)  # how long the function has taken elsewhere says nothing about how long it is read
+        record.seconds = None
         state = StreamState(master, window)
         values = self._context()
         if values is not None:
@@ -554,6 +559,14 @@ class Pool:
             raise PoolClosed(f"the pool is {state}")
         master.check_open()
         return master
+
+
+def _is_sendable(value: object) -> bool:
+    try:
+        dump(value)
+    except Exception:
+        return False
+    return True
 
 
 async def _end(master: Master, drop: bool, patience: float) -> None:

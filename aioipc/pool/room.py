@@ -19,6 +19,7 @@ class Room:
         self._most_bytes = size
         self._limited = tasks is not None or size is not None
         self._change = Change(loop)
+        self._told: set[Change] = set()
         self._empty = Change(loop)
 
     def enter(self, task: Task) -> None:
@@ -31,7 +32,7 @@ class Room:
         self.tasks -= 1
         self.bytes -= len(task.payload)
         if self._limited:
-            self._change.notify()
+            self.wake()
         if not self.tasks:
             self._empty.notify()
 
@@ -56,6 +57,10 @@ class Room:
         """Wait until a task has settled, or `wake`."""
         await self._change.wait_change()
 
+    def tell(self, change: Change) -> None:
+        """Notify it, too, when the next task settles."""
+        self._told.add(change)
+
     async def wait_empty(self) -> None:
         """Wait until every task has settled."""
         while self.tasks:
@@ -64,3 +69,5 @@ class Room:
     def wake(self) -> None:
         """Let whoever waits for room look whether it still makes sense."""
         self._change.notify()
+        while self._told:
+            self._told.pop().notify()

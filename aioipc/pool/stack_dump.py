@@ -7,13 +7,17 @@ loop are dumped by the control thread, which works while the loop is blocked.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import signal
+from collections.abc import Iterator
+from types import AsyncGeneratorType, FrameType
 from typing import Any, TextIO
 
 SIGNAL = signal.SIGRTMAX - 1
 """Nobody else's, as far as one can know; faulthandler takes it over in workers."""
 _MOST_TASKS = 100
+_MOST_FRAMES = 100
 
 _file: list[TextIO] = []
 
@@ -30,14 +34,36 @@ def enable(fd: int) -> None:
 def dump_tasks(loop: Any) -> None:
     """Write the stacks of all async tasks of a loop; called in another thread than the loop's, never raises."""
     import asyncio
+    import traceback
 
     file = _file[0]
     try:
         tasks = list(asyncio.all_tasks(loop))
         for task in tasks[:_MOST_TASKS]:
-            task.print_stack(file=file)
+            if frames := [frame for frame in _frames(task.get_coro()) if not _is_ours(frame)]:
+                summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+                print(f"Async task {task.get_name()} (most recent call last):", *summary.format(), sep="\n", file=file)
         if len(tasks) > _MOST_TASKS:
             print(f"... and {len(tasks) - _MOST_TASKS} more tasks", file=file)
         file.flush()
     except Exception as error:  # the loop goes on changing them
         print(f"the tasks cannot be listed: {error!r}", file=file, flush=True)
+
+
+def _frames(coroutine: Any) -> Iterator[FrameType]:
+    """Yield the frames of a coroutine that is suspended, and of what it awaits; the one that runs has but its first."""
+    for _ in range(_MOST_FRAMES):
+        for prefix, awaited in (("cr", "cr_await"), ("gi", "gi_yieldfrom"), ("ag", "ag_await")):
+            if (frame := getattr(coroutine, f"{prefix}_frame", None)) is not None:
+                yield frame
+                coroutine = getattr(coroutine, awaited)
+                break
+        else:  # a step of an async generator does not tell which one it is of
+            generators = [value for value in gc.get_referents(coroutine) if isinstance(value, AsyncGeneratorType)]
+            if not generators:
+                return
+            coroutine = generators[0]
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).startswith("aioipc.pool.worker")

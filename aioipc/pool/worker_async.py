@@ -14,8 +14,8 @@ from .._sys import failpoints
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import ASYNC, CANCELLED, OK, STREAM, THREAD, ResultItem, TaskItem
 from .worker import MasterGone
-from .worker_streams import Outflow
-from .worker_threads import ThreadCalls
+from .worker_streams import Outflow, drop, iterable
+from .worker_threads import ThreadCalls, original
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -211,7 +211,7 @@ class AsyncPhase:
         except asyncio.CancelledError:
             result = (slot, CANCELLED, 0, b"")
         except BaseException as error:
-            result = worker.failed(item, error, False, begin)
+            result = worker.failed(item, original(error), False, begin)
         del self._tasks[number]
         self._begun.discard(number)
         self._finish(result if outflow is None else outflow.end(result))
@@ -234,13 +234,18 @@ class AsyncPhase:
         self._in_threads.add(number)
         try:
             value = await threads.call(number, function, arguments, context)
-            if outflow is not None:
+            if outflow is not None and not hasattr(value, "__aiter__"):
                 step = partial(threads.call, number, context=context)
-                return await self._wait(_each(value, step, threads.finish), function, outflow)
+                return await self._wait(_each(iterable(value), step, threads.finish), function, outflow)
         finally:
             self._in_threads.discard(number)
-            threads.forget(number)
-        return await value if inspect.iscoroutine(value) else value
+            cancelled = threads.forget(number)
+        if outflow is None and not inspect.iscoroutine(value):
+            return value
+        if cancelled:  # when the thread was done, and the rest had not begun
+            drop(value)
+            raise asyncio.CancelledError
+        return await self._wait(value, function, outflow)
 
     def _finish(self, result: protocol.ResultItem) -> None:
         if failpoints.armed:

@@ -282,6 +282,7 @@ class WorkerHandle:
         """Pass on what belongs to a stream, item by item; False for an ordinary result."""
         if result[1] not in (protocol.ITEM, protocol.END):
             return False
+        self.finished += result[1] == protocol.END
         self._owner.worker_streamed(self, result)
         return True
 
@@ -289,7 +290,7 @@ class WorkerHandle:
         if self.child.pid is None:  # it can be quicker than the zygote's report about it
             self.child.pid = protocol.decode_pid(frame)
             self.relays.start()
-        self.state = "RUNNING"
+        self.state = "STOPPING" if self.leaving else "RUNNING"
         self.was_ready = True
         self.child.ready()
         self._owner.worker_ready(self)

@@ -42,7 +42,7 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
             sys.stdout.reconfigure(line_buffering=True)
         worker.send(protocol.encode_plain(protocol.READY, os.getpid()))
         worker.serve()
-        status = _finalize(worker)
+        status = _finalize(worker, logged=sender is not None)
         _close_loop()
     except MasterGone:
         return 1
@@ -57,14 +57,19 @@ def _initialize(worker: Worker) -> None:
         current_worker().state = _call(*loads(pickled))
 
 
-def _finalize(worker: Worker) -> int:
+def _finalize(worker: Worker, *, logged: bool) -> int:
     """Call the finalizer, if there is one; nobody is left to hear of its failure but the log of the pool."""
     if (pickled := worker.settings["finalizer"]) is not None:
         try:
             function, _ = loads(pickled)
             _call(function, (current_worker().state,))
         except Exception:
-            traceback.print_exc()
+            if logged:
+                import logging
+
+                logging.getLogger("aioipc.pool").exception("the finalizer of %s raised", worker.settings["name"])
+            else:
+                traceback.print_exc()
             return 1
     return 0
 

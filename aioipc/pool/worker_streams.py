@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextvars import Context
 from functools import partial
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from ..wire.pool_protocol import ITEM, ResultItem, TaskItem, encode_end
@@ -31,6 +32,7 @@ class Outflow:
         self.function: Any = None
         """What makes the items, for errors to name."""
         self._waiter: asyncio.Future[None] | None = None
+        self._aborted = False
         self._count = 0
         self._sizes: deque[int] = deque()  # of the items that the reader has not taken
         self._bytes = 0
@@ -64,6 +66,7 @@ class Outflow:
     async def pump_async(self, items: Any, flush: Callable[[], None]) -> None:
         """Send what an async iterable yields; ``flush`` is called after each."""
         if not isinstance(items, AsyncIterable):
+            drop(items)
             raise TypeError(f"a stream needs an async generator function, and this returned {items!r}")
         iterator = aiter(items)
         try:
@@ -77,8 +80,10 @@ class Outflow:
                 await aclose()
 
     async def _room(self) -> None:
-        from asyncio import get_running_loop
+        from asyncio import CancelledError, get_running_loop
 
+        if self._aborted:
+            raise CancelledError
         self._waiter = get_running_loop().create_future()
         try:
             if not self.has_room():
@@ -92,14 +97,15 @@ class Outflow:
             self._waiter.set_result(None)
 
     def abort(self) -> None:
-        """Raise CancelledError in whoever waits for the reader."""
+        """Raise CancelledError in whoever waits for the reader, now or later."""
+        self._aborted = True
         if self._waiter is not None:
             self._waiter.cancel()
 
     def pump(self, items: Iterable[Any], context: Context | None) -> None:
         """Send what an iterable yields, in the main thread; called and left with the task not interruptible."""
         worker = self._worker
-        iterator = iter(_iterable(items))
+        iterator = iter(iterable(items))
         builtin: Any = next
         step: Callable[..., Any] = builtin if context is None else partial(context.run, builtin)
         try:
@@ -119,7 +125,15 @@ class Outflow:
                 close() if context is None else context.run(close)
 
 
-def _iterable(items: Any) -> Iterable[Any]:
+def iterable(items: Any) -> Iterable[Any]:
+    """Return what a function has returned; raises TypeError where that has no items."""
     if not isinstance(items, Iterable):
+        drop(items)
         raise TypeError(f"a stream needs a generator function or another iterable, and this returned {items!r}")
     return items
+
+
+def drop(value: object) -> None:
+    """Let go of what a function has returned and nobody awaits, without a warning about that."""
+    if type(value) is CoroutineType:
+        value.close()

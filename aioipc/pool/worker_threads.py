@@ -14,6 +14,15 @@ _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
 
 
+class _Raised(Exception):
+    """Carries an exception that means something else where a coroutine raises it."""
+
+
+def original(error: BaseException) -> BaseException:
+    """Return what a function has raised, of what `ThreadCalls.call` has raised."""
+    return error.args[0] if isinstance(error, _Raised) else error
+
+
 class ThreadCalls:
     """Runs functions in up to ``limit`` threads, and breaks into those whose task is cancelled."""
 
@@ -45,10 +54,12 @@ class ThreadCalls:
             if (thread := self._running.get(number)) is not None:
                 _raise_in(thread, KeyboardInterrupt)
 
-    def forget(self, number: int) -> None:
-        """Say that the task is over."""
+    def forget(self, number: int) -> bool:
+        """Say that no function is called for the task any more; returns whether it was cancelled."""
         with self._lock:
+            cancelled = number in self._cancelled
             self._cancelled.discard(number)
+        return cancelled
 
     def _run(
         self, number: int, function: Callable[..., Any], arguments: Any, context: Context
@@ -67,7 +78,9 @@ class ThreadCalls:
                 _let_interrupts_in()
         except BaseException as error:
             asked = isinstance(error, KeyboardInterrupt) and number in self._cancelled
-            return None, asyncio.CancelledError() if asked else error
+            if asked:
+                return None, asyncio.CancelledError()
+            return None, _Raised(error) if isinstance(error, StopIteration | asyncio.CancelledError) else error
 
 
 def _let_interrupts_in() -> None:
