@@ -219,7 +219,9 @@ class Pool:
     async def _close(self, *, drop: bool, patience: float) -> None:
         if self._master is not None and self._ending is None:
             self._master.stop_accepting()
-            if not drop:
+            if drop:
+                self._master.drop_queued()  # before what was paused is handed out
+            else:
                 try:
                     await self._master.wait_idle()
                 except asyncio.CancelledError:
@@ -509,11 +511,11 @@ class Pool:
     async def drain(self) -> None:
         """Wait until every accepted task has settled; the pool stays open.
 
-        Raises PoolClosed, and RuntimeError where it is paused and so would wait for ever. Cancelling it changes
-        nothing.
+        Raises PoolClosed, and RuntimeError where it is paused and tasks are queued, so that it would wait for ever.
+        Cancelling it changes nothing.
         """
         master = self._open_master()
-        if master.paused and master.room.tasks:
+        if master.paused and master.scheduler.queued:
             raise RuntimeError("the pool is paused: its tasks cannot settle before resume()")
         await master.wait_idle()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aioipc._sys.cgroup import cpu_quota, oom_kills, usable_cpus
+from aioipc._sys.cgroup import cpu_quota, memory_limit, oom_kills, usable_cpus
 
 from ..harness.scripts import run_script
 
@@ -155,6 +155,63 @@ def test_hybrid_memory_in_v2_and_cpu_in_v1(tmp_path: Path) -> None:
     assert oom_kills(tmp_path, membership) == 6
 
 
+# -- memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outer", "middle", "inner", "limit"),
+    [
+        ("max", "max", "max", None),
+        ("1000000", "max", "max", 1_000_000),
+        ("max", "3000000", "2000000", 2_000_000),
+        ("1000000", "3000000", "2000000", 1_000_000),
+        ("max", "", "5000000", 5_000_000),
+        ("max", "nonsense", "5000000", 5_000_000),
+        ("9223372036854771712", "max", "max", None),
+        ("0", "max", "max", 0),
+    ],
+)
+def test_v2_memory(tmp_path: Path, outer: str, middle: str, inner: str, limit: int | None) -> None:
+    make(tmp_path, memory__max=outer)
+    make(tmp_path / "a", memory__max=middle)
+    make(tmp_path / "a/b", memory__max=inner)
+    assert memory_limit(tmp_path, "0::/a/b\n") == limit
+
+
+def test_v2_memory_controller_that_is_not_enabled_in_the_group(tmp_path: Path) -> None:
+    make(tmp_path / "a", memory__max="3000000")
+    make(tmp_path / "a/b/c", cpu__max="max")
+    make(tmp_path / "d", memory__max="1000000")
+    assert memory_limit(tmp_path, "0::/a/b/c\n") == 3_000_000
+
+
+def test_v2_memory_in_a_container_that_shows_the_path_of_the_host(tmp_path: Path) -> None:
+    make(tmp_path, memory__max="4000000")
+    assert memory_limit(tmp_path, "0::/system.slice/docker-0123456789abcdef.scope\n") == 4_000_000
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "limit"),
+    [
+        ("9223372036854771712", "9223372036854771712", None),
+        ("9223372036854771712", "2000000", 2_000_000),
+        ("1000000", "2000000", 1_000_000),
+        ("9223372036854775807", "-1", None),
+    ],
+)
+def test_v1_memory(tmp_path: Path, outer: str, inner: str, limit: int | None) -> None:
+    make(tmp_path / "memory/a", memory__limit_in_bytes=outer)
+    make(tmp_path / "memory/a/b", memory__limit_in_bytes=inner)
+    make(tmp_path / "cpu/a/b", memory__limit_in_bytes="1")
+    assert memory_limit(tmp_path, V1) == limit
+
+
+def test_hybrid_memory_limits(tmp_path: Path) -> None:
+    make(tmp_path / "memory/a", memory__limit_in_bytes="7000000")
+    make(tmp_path / "unified/x", memory__max="max")
+    assert memory_limit(tmp_path, "4:memory:/a\n0::/x\n") == 7_000_000
+
+
 # -- nothing, odd things, the machine ----------------------------------------------------------------
 
 
@@ -163,6 +220,7 @@ def test_nothing_is_known_where_nothing_is_mounted(tmp_path: Path, membership: s
     root = tmp_path / "a/b/c/d"
     assert cpu_quota(root, membership) is None
     assert oom_kills(root, membership) is None
+    assert memory_limit(root, membership) is None
 
 
 def test_a_colon_in_the_name_of_a_group(tmp_path: Path) -> None:
@@ -171,7 +229,8 @@ def test_a_colon_in_the_name_of_a_group(tmp_path: Path) -> None:
 
 
 def test_this_machine() -> None:
-    cpus, kills = cpu_quota(), oom_kills()
+    cpus, kills, memory = cpu_quota(), oom_kills(), memory_limit()
+    assert memory is None or memory > 1 << 20
     assert cpus is None or cpus > 0
     assert kills is None or kills >= 0
     assert usable_cpus() == len(os.sched_getaffinity(0))

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from aioipc._sys.procfs import children, process_info, running_in_sessions, session_members
+from aioipc._sys.procfs import children, private_memory, process_info, running_in_sessions, session_members
 
 from ..harness.processes import wait_ended, wait_gone, wait_state
-from ..harness.scripts import running_script
+from ..harness.scripts import run_script, running_script
 
 
 @contextmanager
@@ -108,3 +108,48 @@ def test_session_members() -> None:
         assert children(script.pid) == sorted([same, group, gone])
     for pid in (same, group, gone):
         wait_gone(pid)
+
+
+# -- memory ------------------------------------------------------------------------------------------
+
+
+def test_private_memory_counts_what_a_process_has_touched_itself() -> None:
+    source = """
+        import mmap, os
+        from aioipc._sys.procfs import private_memory
+
+        SIZE = 64 << 20
+
+        def touched():
+            return bytearray(b"x") * SIZE
+
+        def reserved():
+            return mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE)
+
+        def shared():
+            memory = mmap.mmap(-1, SIZE)
+            memory.write(bytes(SIZE))
+            return memory
+
+        for make in (touched, reserved, shared):
+            before = private_memory(os.getpid())
+            kept = make()
+            print(make.__name__, (private_memory(os.getpid()) - before) >> 20)
+            del kept
+    """
+    lines = run_script(source).check().stdout.splitlines()
+    grown = {name: int(size) for name, size in map(str.split, lines)}
+    assert 60 <= grown["touched"] <= 70
+    assert grown["reserved"] <= 4
+    assert grown["shared"] <= 4
+
+
+def test_private_memory_of_any_process() -> None:
+    with sleeping() as child:
+        wait_state(child.pid, "S")
+        assert 0 < private_memory(child.pid) < 64 << 20
+        child.kill()
+        wait_ended(child.pid)
+        assert private_memory(child.pid) == 0  # a zombie has none
+    assert private_memory(child.pid) == 0
+    assert private_memory(os.getpid()) > 0
