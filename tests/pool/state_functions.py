@@ -149,8 +149,8 @@ async def thread_name_async() -> str:
 
 
 def loop_until_interrupted(journal: str) -> None:
-    note(journal, "started")
     try:
+        note(journal, "started")
         while True:
             time.sleep(0.001)
     except KeyboardInterrupt:
@@ -161,13 +161,14 @@ def loop_until_interrupted(journal: str) -> None:
 
 
 def swallow_interrupts(journal: str) -> None:
-    note(journal, "started")
+    word = "started"
     while True:
         try:
+            note(journal, word)
             while True:
                 time.sleep(0.001)
         except KeyboardInterrupt:
-            note(journal, "ignored")
+            word = "ignored"
 
 
 def raise_this(error: BaseException) -> None:

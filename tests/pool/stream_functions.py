@@ -127,12 +127,13 @@ async def waiting_for_ever_async(journal: str) -> AsyncIterator[int]:
 def stubborn_numbers(journal: str) -> Iterator[int]:
     """Take no notice of being asked to stop."""
     yield 0
-    note(journal, "waiting")
+    word = "waiting"
     while True:
         try:
+            note(journal, word)
             time.sleep(1000)
         except KeyboardInterrupt:
-            note(journal, "ignored")
+            word = "ignored"
 
 
 async def stubborn_numbers_async(journal: str) -> AsyncIterator[int]:
