@@ -289,20 +289,23 @@ async def test_a_slow_reader_holds_up_nobody_else(journal: Journal, gate: Gate) 
         assert await anext(results) == 1
 
 
-async def test_quick_tasks_do_not_wait_behind_a_stream_of_the_same_function(pool: aioipc.Pool) -> None:
-    """How quick a function was that returned a list says nothing about how long its items are wanted."""
+async def test_quick_tasks_do_not_wait_behind_a_stream_of_the_same_function(journal: Journal, gate: Gate) -> None:
+    """How quick a function was that returned a range says nothing about how long its items are wanted."""
     async with f.open_pool(2, preload=[g.__name__, "uvloop"]) as pool:
         for _ in range(20):
-            assert await pool.run(g.a_list, 100) == list(range(100))
-        async with pool.stream(g.a_list, 100_000, window=1) as one, pool.stream(g.a_list, 100_000, window=1) as other:
+            assert await pool.run(g.a_range, 100) == range(100)
+        async with pool.stream(g.a_range, 10**9, window=1) as results:
+            assert await anext(results) == 0
+            other = pool.submit(held, journal.path, gate.path, 1)
+            await eventually_async(lambda: journal.lines() == ["1"], 20)
+            job = pool.submit(g.a_range, 3)
+            for _ in range(20):
+                await anext(results)
+            gate.open()
             async with asyncio.timeout(20):
-                assert [await anext(one), await anext(other)] == [0, 0]
-            await other.aclose()
-            job = asyncio.ensure_future(pool.run(g.a_list, 3))
-            async with asyncio.timeout(20):
-                while not job.done():  # the first stream goes on producing: its worker is never silent
-                    await anext(one)
-            assert await job == [0, 1, 2]
+                while not job.done():  # the stream goes on: its worker is never silent
+                    await anext(results)
+            assert (await job, await other) == (range(3), 1)
 
 
 async def test_many_streams_at_once() -> None:
