@@ -24,22 +24,30 @@ def hold(holder: object, signums: Iterable[int], *, blocked: bool) -> None:
 
 def release(holder: object) -> None:
     """Withdraw the holder's wishes; a signal that nobody holds any more is as it was found."""
+    block: list[int] = []
+    let_in: list[int] = []
     for signum in [signum for signum, wishes in _wishes.items() if holder in wishes]:
         del _wishes[signum][holder]
-        _apply(signum)
+        (block if _is_to_be_blocked(signum) else let_in).append(signum)
         if not _wishes[signum]:
             del _wishes[signum], _found[signum]
+    signal.pthread_sigmask(signal.SIG_BLOCK, block)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, let_in)  # last, and all at once: handlers run here, and may raise
 
 
 def release_all() -> None:
     """Withdraw every wish: what a forked child does, which has none of its parent's."""
-    for signum in list(_wishes):
-        _wishes[signum].clear()
-        _apply(signum)
+    block = [signum for signum, blocked in _found.items() if blocked]
+    let_in = [signum for signum, blocked in _found.items() if not blocked]
     _wishes.clear()
     _found.clear()
+    signal.pthread_sigmask(signal.SIG_BLOCK, block)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, let_in)  # last: handlers run here, and may raise
 
 
 def _apply(signum: int) -> None:
-    blocked = next(reversed(_wishes[signum].values()), _found[signum])
-    signal.pthread_sigmask(signal.SIG_BLOCK if blocked else signal.SIG_UNBLOCK, {signum})
+    signal.pthread_sigmask(signal.SIG_BLOCK if _is_to_be_blocked(signum) else signal.SIG_UNBLOCK, {signum})
+
+
+def _is_to_be_blocked(signum: int) -> bool:
+    return next(reversed(_wishes[signum].values()), _found[signum])

@@ -5,6 +5,7 @@ each time. Three deaths in a row before READY end the pool (decision 12), unless
 
 A worker that has served long enough is retired: another one is started, and when that is ready the old one stops
 with what it still has. One at a time, the next when the last one is gone, so there is never more than one too many.
+One that takes no more tasks and runs none goes at once, whoever's turn it is.
 """
 
 from __future__ import annotations
@@ -126,6 +127,13 @@ class Crew:
         self._retiring.append(worker)
         self._fill()
 
+    def dismiss(self, worker: WorkerHandle) -> None:
+        """Let a worker go that takes no more tasks and runs none, whoever's turn it is to be replaced."""
+        if not worker.leaving and not self._stopping:
+            self.recycled += 1
+            self._let_go(worker)
+            self._fill()
+
     async def stop(self, deadline: float) -> None:
         """Stop all workers, kill those that are left at ``deadline`` (loop time), end the zygote."""
         self.stop_replacing()
@@ -158,7 +166,7 @@ class Crew:
         return sum(not worker.leaving for worker in self.workers.values())
 
     def _has_running(self) -> bool:
-        return any(worker.state == "RUNNING" for worker in self.workers.values())
+        return any(worker.state == "RUNNING" and not worker.kill_reason for worker in self._staff())
 
     def _let_go(self, worker: WorkerHandle) -> None:
         """Have a worker stop with what it has; it gets nothing more."""
@@ -220,7 +228,8 @@ class Crew:
         wanted = self.size + (1 if self._retiring and self._may_replace() else 0)
         free = (number for number in range(self.size + len(self.workers) + 1) if number not in self.workers)
         for number in list(islice(free, max(0, wanted - self._serving()))):
-            self._start_worker(number)
+            if not self._stopping:
+                self._start_worker(number)
 
     def _start_worker(self, number: int) -> None:
         limits = self._limits.draw(random.random() * self._jitter)

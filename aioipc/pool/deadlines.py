@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -33,6 +34,11 @@ class Deadlines(Generic[T]):
         while self._heap and self._heap[0][0] <= now:
             items.append(heapq.heappop(self._heap)[2])
         return items
+
+    def retain(self, wanted: Callable[[T], bool]) -> None:
+        """Forget the items that are not wanted any more."""
+        self._heap = [entry for entry in self._heap if wanted(entry[2])]
+        heapq.heapify(self._heap)
 
     def clear(self) -> None:
         """Forget everything."""

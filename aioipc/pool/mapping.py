@@ -32,8 +32,10 @@ MAP_BYTES = 64 << 20
 class MapTask(Task):
     """A task that knows which item of its map it is."""
 
-    __slots__ = ("index",)
+    __slots__ = ("index", "size")
     index: int
+    size: int
+    """Bytes of its arguments as they were sent."""
 
 
 class MapResults(Generic[T]):
@@ -197,6 +199,9 @@ class MapState:
         try:
             async with contextlib.aclosing(self._async) as items:
                 async for item in items:
+                    await self._wait_for_room()  # others may have filled the pool while the source was waited for
+                    if self._exhausted:  # closed meanwhile, and the source has swallowed the cancellation
+                        break
                     self._add(item)
                     await self._wait_to_take()
         except Exception as error:
@@ -204,6 +209,11 @@ class MapState:
         finally:
             self._exhausted = True
             self._change.notify()
+            self._master.room.wake()  # the reader may wait there
+
+    async def _wait_for_room(self) -> None:
+        while self._master.room.is_full() and not self._exhausted:
+            await self._master.room.wait_change()
 
     async def _wait_to_take(self) -> None:
         while True:
@@ -238,7 +248,8 @@ class MapState:
         task.index = index
         self._tasks[index] = task
         self._accept(task)
-        self._bytes += len(task.payload)
+        task.size = len(task.payload)
+        self._bytes += task.size
 
     # -- Sink ----------------------------------------------------------------------------------------
 
@@ -261,7 +272,7 @@ class MapState:
 
     def _settle_task(self, task: MapTask, outcome: Outcome) -> None:
         del self._tasks[task.index]
-        self._bytes += outcome[2] - len(task.payload)
+        self._bytes += outcome[2] - task.size
         self._settle(task.index, outcome)
 
     def _settle(self, index: int, outcome: Outcome) -> None:
@@ -298,6 +309,7 @@ class MapState:
         for task in list(self._tasks.values()):
             self._master.cancel(task)
         self._change.notify()
+        self._master.room.wake()  # a reader may wait there
 
     def close_later(self) -> None:
         """Close from wherever the garbage collector happens to run."""

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aioipc.pool")
 
+LEAST_GRACE = 0.1
+"""Seconds between two looks at whether a task that is being ended, and waits behind others, has been started."""
 NUDGE_AFTER = 0.01
 """Seconds of silence after which a worker that has more than it can run at once is asked to give back."""
 
@@ -260,7 +262,8 @@ class Master:
 
     def worker_ready(self, worker: WorkerHandle) -> None:
         """Give it a seat."""
-        self.scheduler.seats[worker.number] = Seat(worker.number, self._options.concurrency, worker.limits.tasks)
+        if not worker.leaving:
+            self.scheduler.seats[worker.number] = Seat(worker.number, self._options.concurrency, worker.limits.tasks)
         if not self._first_ready.done():
             self._first_ready.set_result(None)
         self._dispatch_soon()
@@ -285,6 +288,8 @@ class Master:
             self._expect_words(worker)
         if not worker.in_flight:
             worker.idle_since = self._loop.time()
+            if seat is not None and seat.budget == 0:
+                self.crew.dismiss(worker)
         self._dispatch_soon()
 
     def worker_streamed(self, worker: WorkerHandle, item: ResultItem) -> None:
@@ -331,7 +336,7 @@ class Master:
             else:
                 self._requeue(task)
         crash = self._crash(worker, report) if suspects else {}
-        for task, verdict in judge(suspects, deliberate=any(task.ending for task in suspects)):
+        for task, verdict in judge(suspects, deliberate=worker.deliberate or any(task.ending for task in suspects)):
             self._carry_out(task, verdict, crash)
         worker.in_flight.clear()
         self._dispatch_soon()
@@ -409,6 +414,8 @@ class Master:
 
     def _watch(self, worker: WorkerHandle, task: Task, serial: int, when: float) -> None:
         self._deadlines.add(when, (worker, task, serial))
+        if len(self._deadlines) > 2 * self.room.tasks + 1000:  # most are of tasks that have ended
+            self._deadlines.retain(lambda item: item[0].has(item[1], item[2]))
         if self._deadline_timer is None or when < self._deadline_at:
             if self._deadline_timer is not None:
                 self._deadline_timer.cancel()
@@ -438,26 +445,30 @@ class Master:
     def _end(self, task: Task) -> None:
         """First step of the ladder: ask. Nothing new is sent to the worker until the task has ended."""
         worker = self.crew.workers[task.seat]
-        worker.endings += 1
         if (seat := self.scheduler.seats.get(worker.number)) is not None:
             seat.open = False
         worker.cancel(task)
-        self._loop.call_later(self._grace, self._end_by_force, worker, task, worker.serial(task))
+        self._force_later(worker, task, worker.serial(task), self._grace)
+
+    def _force_later(self, worker: WorkerHandle, task: Task, serial: int, delay: float) -> None:
+        worker.endings[task.slot] = self._loop.call_later(delay, self._end_by_force, worker, task, serial)
 
     def _end_by_force(self, worker: WorkerHandle, task: Task, serial: int) -> None:
         """Last step: kill the worker that has not ended the task after ``grace`` seconds."""
         if not worker.has(task, serial):
             return
         if not worker.started(task):  # it waits behind another one; nothing of it runs
-            self._loop.call_later(self._grace, self._end_by_force, worker, task, serial)
+            self._force_later(worker, task, serial, max(self._grace, LEAST_GRACE))
             return
         why = "was cancelled" if task.ending == "cancel" else f"ran longer than {task.timeout:g} s"
         self.scheduler.seats.pop(worker.number, None)
+        worker.deliberate = True
         worker.condemn(f"it was killed: {task!r} {why} and did not end within {self._grace:g} s")
 
     def _ended(self, worker: WorkerHandle, task: Task) -> None:
         """A task that was being ended has come back, whatever its own end was."""
-        worker.endings -= 1
+        if (timer := worker.endings.pop(task.slot, None)) is not None:
+            timer.cancel()
         if not worker.endings and (seat := self.scheduler.seats.get(worker.number)) is not None:
             seat.open = True
         self._settle_ending(task)
@@ -515,4 +526,5 @@ class Master:
         sink, task.sink = task.sink, None
         assert sink is not None, "a task settles once"
         self.room.leave(task)
+        task.payload = b""  # jobs may be kept for long
         return sink

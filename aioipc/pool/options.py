@@ -13,8 +13,6 @@ from .relays import RelayOptions
 from .serialization import dump
 from .sizing import default_workers
 
-RetryOn = type[BaseException] | tuple[type[BaseException], ...]
-
 
 @dataclass(slots=True)
 class PoolOptions:
@@ -45,8 +43,7 @@ class PoolOptions:
     relay: RelayOptions
 
     def __post_init__(self) -> None:
-        for name in ("concurrency",):
-            check_count(name, getattr(self, name))
+        check_count("concurrency", self.concurrency)
         for name in ("workers", "min_workers", "max_tasks", "max_memory", "max_pending", "max_pending_bytes"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))

@@ -33,6 +33,7 @@ class Lane:
         self._queues: dict[int, deque[Task]] = {}
         self._order: list[int] = []  # priorities, highest first
         self._size = 0
+        self._settled = 0  # at most so many of those that are here have settled
 
     def __len__(self) -> int:
         return self._size
@@ -66,8 +67,19 @@ class Lane:
         return queue.popleft()
 
     def discard(self) -> None:
-        """Say that one of the tasks here has settled."""
+        """Say that one of the tasks here is about to settle."""
         self._size -= 1
+        self._settled += 1
+        if self._settled > 2 * self._size + 64:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Let go of the tasks that have settled before they come to the head."""
+        for queue in self._queues.values():
+            live = [task for task in queue if task.sink is not None]
+            queue.clear()
+            queue.extend(live)
+        self._settled = 1  # the one that is about to
 
 
 class Seat:

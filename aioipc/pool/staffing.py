@@ -31,7 +31,6 @@ class Staffing:
         self._most = most
         self._least = most if options.min_workers is None else min(options.min_workers, most)
         self._timer: asyncio.TimerHandle | None = None
-        self._busy = False
 
     def resize(self, workers: int) -> None:
         """Have so many workers from here on, at least and at most."""
@@ -40,7 +39,6 @@ class Staffing:
 
     def after_dispatch(self, *, queued: bool) -> None:
         """Tasks are with workers now; ``queued`` if some found no seat."""
-        self._busy = True
         if queued and self._crew.size < self._most and not self._crew.is_starting:
             self._crew.resize(self._crew.size + 1)
         if self._timer is None:
@@ -71,6 +69,6 @@ class Staffing:
 
     def _must_go_on(self) -> bool:
         """Whether anything can change: idle workers need no looking after, unless they grow old or are too many."""
-        self._busy = any(worker.in_flight for worker in self._crew.workers.values())
-        watched = self._busy and self._limits.memory is not None
+        busy = any(worker.in_flight for worker in self._crew.workers.values())
+        watched = busy and self._limits.memory is not None
         return watched or self._limits.age is not None or self._is_large()

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from types import CoroutineType, FrameType, TracebackType
+from types import CoroutineType, FrameType
 from typing import Any
 
 from .._sys import failpoints, libc
@@ -30,6 +30,7 @@ from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
 from ..wire.pool_protocol import ASYNC, CANCELLED, CONTEXT, ERROR, OK, STREAM, TIMED, ResultItem, TaskItem
 from .serialization import PLAIN, dump, dump_failure, loads
+from .worker_frames import is_in_an_import
 from .worker_streams import Outflow
 
 FLUSH_AFTER_NS = 1_000_000
@@ -112,13 +113,17 @@ class Worker:
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
         """Drain: the same as the master's stop, since service managers signal every process of a service."""
-        self.draining = True
-        self.wake_control()
+        self.drain()
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
         """Break into the sync task that is to be cancelled; any other SIGINT is not meant for a worker."""
         if self.interruptible and self.running in self.cancelled:
             self.break_in(self.running)
+
+    def drain(self) -> None:
+        """Start nothing more, finish what runs, and end; callable from any thread and from a signal handler."""
+        self.draining = True
+        self.wake_control()
 
     def break_in(self, number: int) -> None:
         """Raise into the sync task that the main thread is in, once."""
@@ -274,12 +279,13 @@ class Worker:
             asked = isinstance(error, KeyboardInterrupt) and self.interrupted == number
             if self.orphaned:
                 raise MasterGone from None
-            if asked and _in_an_import(error.__traceback__):
-                self._on_terminate(signal.SIGTERM, None)  # half-imported packages fail for ever: go, and be replaced
+            if asked and is_in_an_import(error.__traceback__):
+                self.drain()  # half-imported packages fail for ever: go, and be replaced
             result = self.failed(task, error, asked, begin)
         if result is None:
             self.go_async(task, value)
         else:
+            self.cancelled.discard(number)
             self._finish(result if outflow is None else outflow.end(result))
 
     def note_start(self, task: TaskItem) -> None:
@@ -399,12 +405,3 @@ class Worker:
 def _is_for_the_loop(value: object, outflow: Outflow | None) -> bool:
     """Tell whether a function that was called in the main thread has returned what only the loop can run."""
     return type(value) is CoroutineType or (outflow is not None and hasattr(value, "__aiter__"))
-
-
-def _in_an_import(trace: TracebackType | None) -> bool:
-    """Tell whether the traceback leads through the body of a module."""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_name == "<module>":
-            return True
-        trace = trace.tb_next
-    return False

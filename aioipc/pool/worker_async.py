@@ -1,4 +1,6 @@
-"""The worker's event loop: runs up to ``concurrency`` async tasks at once, and never a sync task beside them."""
+"""The worker's event loop: runs up to ``concurrency`` async tasks at once, and never a sync task beside them,
+unless that runs in a thread (``Pool(threads=True)``).
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,7 @@ class AsyncPhase:
 
     def _cancel(self, number: int) -> None:
         if number in self._in_threads:
-            _thread_calls(self._concurrency).interrupt(number)
+            self._thread_calls().interrupt(number)
             if (outflow := self._worker.outflows.get(number)) is not None:
                 outflow.abort()  # where no thread runs: it waits for its reader
         else:
@@ -214,6 +216,7 @@ class AsyncPhase:
             result = worker.failed(item, original(error), False, begin)
         del self._tasks[number]
         self._begun.discard(number)
+        worker.cancelled.discard(number)
         self._finish(result if outflow is None else outflow.end(result))
 
     async def _wait(self, begun: Any, function: Any, outflow: Outflow | None) -> Any:
@@ -228,7 +231,7 @@ class AsyncPhase:
         self, number: int, function: Any, arguments: Any, context: Context | None, outflow: Outflow | None
     ) -> Any:
         """Run a sync function in a thread; what it returns may still be a coroutine, or the items of a stream."""
-        threads = _thread_calls(self._concurrency)
+        threads = self._thread_calls()
         if context is None:
             context = copy_context()  # one for all steps of a stream
         self._in_threads.add(number)
@@ -236,7 +239,8 @@ class AsyncPhase:
             value = await threads.call(number, function, arguments, context)
             if outflow is not None and not hasattr(value, "__aiter__"):
                 step = partial(threads.call, number, context=context)
-                return await self._wait(_each(iterable(value), step, threads.finish), function, outflow)
+                finish = partial(threads.finish, context=context)
+                return await self._wait(_each(iterable(value), step, finish), function, outflow)
         finally:
             self._in_threads.discard(number)
             cancelled = threads.forget(number)
@@ -246,6 +250,11 @@ class AsyncPhase:
             drop(value)
             raise asyncio.CancelledError
         return await self._wait(value, function, outflow)
+
+    def _thread_calls(self) -> ThreadCalls:
+        if not _threads:
+            _threads.append(ThreadCalls(self._concurrency, self._worker.drain))
+        return _threads[0]
 
     def _finish(self, result: protocol.ResultItem) -> None:
         if failpoints.armed:
@@ -282,12 +291,6 @@ class AsyncPhase:
     def _beat(self) -> None:
         self._worker.scoreboard.loop_beat()
         self._timer = self._loop.call_later(self._beat_every, self._beat)
-
-
-def _thread_calls(limit: int) -> ThreadCalls:
-    if not _threads:
-        _threads.append(ThreadCalls(limit))
-    return _threads[0]
 
 
 def _enter(context: Context | None) -> None:

@@ -131,7 +131,9 @@ class ControlThread(threading.Thread):
         slots: list[int] = []
         with contextlib.suppress(IndexError):
             while True:
-                slots.append(worker.pending.pop()[1])
+                number, slot, *_ = worker.pending.pop()
+                slots.append(slot)
+                worker.cancelled.discard(number)
         if results := worker.take_results():
             self._send(protocol.encode_results(results))
         self._send(protocol.encode_plain(kind, slots[::-1]))

@@ -78,8 +78,10 @@ class WorkerHandle:
         self.in_flight: dict[int, Task] = {}
         self.finished: int = 0
         self.kill_reason: str = ""
-        self.endings = 0
-        """How many of its tasks are being ended before their time."""
+        self.endings: dict[int, asyncio.TimerHandle] = {}
+        """By slot, the tasks that are being ended before their time, and when it is killed for them."""
+        self.deliberate: bool = False
+        """It is killed because of a task that did not end; what else it runs is not to blame."""
         self.started_at: float = time.monotonic()
         self.boot_timer: asyncio.TimerHandle | None = None
         self.was_ready: bool = False
@@ -237,8 +239,10 @@ class WorkerHandle:
         """Let go of the worker's descriptors and memory."""
         self._data.close()
         self._control.close()
-        if self._exit_timer is not None:
-            self._exit_timer.cancel()
+        for timer in (self._exit_timer, *self.endings.values()):
+            if timer is not None:
+                timer.cancel()
+        self.endings.clear()
         self.relays.close()
         self.child.close()
 

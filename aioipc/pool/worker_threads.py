@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
+
+from .worker_frames import is_in_an_import
 
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -24,9 +27,13 @@ def original(error: BaseException) -> BaseException:
 
 
 class ThreadCalls:
-    """Runs functions in up to ``limit`` threads, and breaks into those whose task is cancelled."""
+    """Runs functions in up to ``limit`` threads, and breaks into those whose task is cancelled.
 
-    def __init__(self, limit: int) -> None:
+    ``on_torn`` is called, in a thread, when one was broken into during an import.
+    """
+
+    def __init__(self, limit: int, on_torn: Callable[[], None]) -> None:
+        self._on_torn = on_torn
         self._threads = ThreadPoolExecutor(limit, thread_name_prefix="aioipc-task")
         self._lock = threading.Lock()
         self._running: dict[int, int] = {}  # task number -> thread
@@ -39,13 +46,17 @@ class ThreadCalls:
         """
         loop = asyncio.get_running_loop()
         value, error = await loop.run_in_executor(self._threads, self._run, number, function, arguments, context)
+        if error is None and number in self._cancelled:  # between the end of the function and here
+            if inspect.iscoroutine(value):
+                value.close()
+            error = asyncio.CancelledError()
         if error is not None:
             raise error
         return value
 
-    async def finish(self, function: Callable[[], Any]) -> None:
+    async def finish(self, function: Callable[[], Any], context: Context) -> None:
         """Run a function that must not be broken into."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        await asyncio.get_running_loop().run_in_executor(self._threads, context.run, function)
 
     def interrupt(self, number: int) -> None:
         """Have KeyboardInterrupt raised in the function at its next bytecode, or before it is entered."""
@@ -79,6 +90,8 @@ class ThreadCalls:
         except BaseException as error:
             asked = isinstance(error, KeyboardInterrupt) and number in self._cancelled
             if asked:
+                if is_in_an_import(error.__traceback__):
+                    self._on_torn()
                 return None, asyncio.CancelledError()
             return None, _Raised(error) if isinstance(error, StopIteration | asyncio.CancelledError) else error
 

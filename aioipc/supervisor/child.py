@@ -138,8 +138,7 @@ class Child:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
-        if self.scoreboard is not None:
-            self.scoreboard.close()
+        self.scoreboard.close()
         self.close = _nothing  # type: ignore[method-assign]
 
 

@@ -177,20 +177,21 @@ class Zygote:
                 then()
         self._loop.remove_writer(self._sock.fileno())
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
         space = socket.CMSG_SPACE(4)
         try:
             packet, ancillary, _, _ = self._sock.recvmsg(_PACKET, space, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except ConnectionError:
             packet, ancillary = b"", []
         if not packet:
             self._hang_up()  # what happens next is up to the watch, which also knows how it ended
-            return
+            return False
         fds = [int.from_bytes(data[:4], sys.byteorder) for _, _, data in ancillary]
         verb, *arguments = pickle.loads(packet)
         getattr(self, "_heard_" + verb.replace("-", "_"))(*arguments, *fds)
+        return True
 
     def _heard_up(self, pid: int) -> None:
         self._is_up = True
@@ -227,8 +228,9 @@ class Zygote:
 
     def _process_ended(self) -> None:
         """Reap the zygote. The kernel has killed its workers with it (PR_SET_PDEATHSIG); see to their children."""
-        while self._sock.fileno() >= 0:  # what it reported before it died
-            self._readable()
+        while self._sock.fileno() >= 0 and self._readable():  # what it reported before it died
+            pass
+        self._hang_up()  # no end of file comes where a process that a preloaded module forked holds the other end
         status = self._process.wait()
         stderr = tail(self._stderr)
         os.close(self._stderr)
