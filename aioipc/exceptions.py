@@ -11,7 +11,7 @@
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
-    ├── PoolFull              the pool has as many tasks as it may have (also anyio.WouldBlock)
+    ├── PoolFull              the pool has as many tasks as it may have (also WouldBlock)
     ├── WorkerBootError       workers cannot start
     ├── WorkerCrashed         a worker died while it ran the task
     ├── TaskQuarantined       the task has killed too many workers
@@ -105,7 +105,7 @@ class PipelineError(IPCError):
         return _rebuild, (type(self), str(self), {name: getattr(self, name) for name in names})
 
 
-class PoolFull(IPCError, anyio.WouldBlock):
+class PoolFull(WouldBlock):
     """The pool has as many tasks, or as many bytes of them, as it may have (``max_pending``, ``max_pending_bytes``)."""
 
 

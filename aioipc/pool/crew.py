@@ -5,7 +5,8 @@ each time. Three deaths in a row before READY end the pool (decision 12), unless
 
 A worker that has served long enough is retired: another one is started, and when that is ready the old one stops
 with what it still has. One at a time, the next when the last one is gone, so there is never more than one too many.
-One that takes no more tasks and runs none goes at once, whoever's turn it is.
+Where the one on its way out still has a long task, those that may take no more tasks and run none go before their
+turn, and are replaced then.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Crew:
         self._limits = limits
         self._jitter = jitter
         self._retiring: deque[WorkerHandle] = deque()  # the first is the one whose turn it is
+        self._dismissed: set[WorkerHandle] = set()
         self._lost = 0  # workers that died and were not replaced yet
         self._boot_failures = 0
         self._fruitless = 0
@@ -127,12 +129,16 @@ class Crew:
         self._retiring.append(worker)
         self._fill()
 
-    def dismiss(self, worker: WorkerHandle) -> None:
-        """Let a worker go that takes no more tasks and runs none, whoever's turn it is to be replaced."""
-        if not worker.leaving and not self._stopping:
-            self.recycled += 1
-            self._let_go(worker)
-            self._fill()
+    def dismiss_idle(self) -> None:
+        """Let workers go that take no more tasks and run none, where their turn may be far: one on its way out is busy.
+
+        They come back one for one, so there is still never more than one too many.
+        """
+        if any(worker.leaving and worker.in_flight for worker in self.workers.values()):
+            for worker in [worker for worker in self._retiring if worker.spent and not worker.in_flight]:
+                self.recycled += 1
+                self._dismissed.add(worker)
+                self._let_go(worker)
 
     async def stop(self, deadline: float) -> None:
         """Stop all workers, kill those that are left at ``deadline`` (loop time), end the zygote."""
@@ -166,7 +172,7 @@ class Crew:
         return sum(not worker.leaving for worker in self.workers.values())
 
     def _has_running(self) -> bool:
-        return any(worker.state == "RUNNING" and not worker.kill_reason for worker in self._staff())
+        return any(w.state == "RUNNING" and not w.kill_reason and not w.spent for w in self._staff())
 
     def _let_go(self, worker: WorkerHandle) -> None:
         """Have a worker stop with what it has; it gets nothing more."""
@@ -180,7 +186,8 @@ class Crew:
         ready = sum(worker.state == "RUNNING" for worker in self._staff())
         if self._retiring and self._may_replace() and ready > self.size:
             self.recycled += 1
-            self._let_go(self._retiring[0])
+            self._let_go(next((worker for worker in self._retiring if not worker.in_flight), self._retiring[0]))
+            self.dismiss_idle()
 
     def _may_replace(self) -> bool:
         """Whether no worker is still on its way out."""
@@ -225,7 +232,7 @@ class Crew:
         self._refill = None
         if self._stopping:
             return
-        wanted = self.size + (1 if self._retiring and self._may_replace() else 0)
+        wanted = self.size + (1 if self._retiring and self._may_replace() else 0) - len(self._dismissed)
         free = (number for number in range(self.size + len(self.workers) + 1) if number not in self.workers)
         for number in list(islice(free, max(0, wanted - self._serving()))):
             if not self._stopping:
@@ -279,6 +286,7 @@ class Crew:
         del self.workers[worker.number]
         if worker in self._retiring:
             self._retiring.remove(worker)
+        self._dismissed.discard(worker)
         self._lost += not worker.leaving
         was_ready = worker.end_boot()
         quiet = self._stopping or (report.exitcode == 0 and not worker.in_flight)

@@ -221,6 +221,7 @@ class Master:
                     self._watch(worker, task, serial, self._loop.time() + task.timeout)
             self._expect_words(worker)
             if (seat := self.scheduler.seats.get(number)) is not None and seat.budget == 0:
+                worker.spent = True
                 self.crew.retire(worker, f"it was given its {worker.limits.tasks} tasks")
         if self.room.tasks:
             self.staffing.after_dispatch(queued=bool(self.scheduler.queued))
@@ -288,8 +289,8 @@ class Master:
             self._expect_words(worker)
         if not worker.in_flight:
             worker.idle_since = self._loop.time()
-            if seat is not None and seat.budget == 0:
-                self.crew.dismiss(worker)
+            if worker.spent:
+                self.crew.dismiss_idle()
         self._dispatch_soon()
 
     def worker_streamed(self, worker: WorkerHandle, item: ResultItem) -> None:
@@ -315,6 +316,7 @@ class Master:
         for slot in reversed(slots):
             task = worker.release(slot)
             self.scheduler.release(task, unstarted=True)
+            worker.spent = False
             if task.ending is not None:
                 self._ended(worker, task)
             else:

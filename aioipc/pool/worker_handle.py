@@ -70,6 +70,8 @@ class WorkerHandle:
         self.limits: Limits = limits
         self.leaving: bool = False
         """It was told to stop, and takes no more tasks."""
+        self.spent: bool = False
+        """It was given as many tasks as it may have, and takes no more."""
         self.idle_since: float = loop.time()
         """When it had its last task, in loop time."""
         self.stacks: str = ""
