@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .exceptions import EndOfStream as EndOfStream
     from .exceptions import IPCError as IPCError
     from .exceptions import LineTooLong as LineTooLong
+    from .exceptions import ObjectRemovedError as ObjectRemovedError
     from .exceptions import PipelineError as PipelineError
     from .exceptions import PoolClosed as PoolClosed
     from .exceptions import PoolFull as PoolFull
@@ -53,11 +54,17 @@ if TYPE_CHECKING:
     from .kernel.pipes import PipeSendStatistics as PipeSendStatistics
     from .kernel.pipes import PipeSendStream as PipeSendStream
     from .kernel.pipes import create_pipe as create_pipe
+    from .kernel.semaphores import SysVSemaphoreSet as SysVSemaphoreSet
+    from .kernel.semaphores import SysVSemaphoreStatistics as SysVSemaphoreStatistics
     from .kernel.send_signal import send_signal as send_signal
     from .kernel.signal_runbook import SignalRunbook as SignalRunbook
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .kernel.sysv_keys import ftok as ftok
+    from .kernel.sysv_queue import SysVMessage as SysVMessage
+    from .kernel.sysv_queue import SysVMessageQueue as SysVMessageQueue
+    from .kernel.sysv_queue import SysVQueueStatistics as SysVQueueStatistics
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -78,8 +85,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
-        "PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError ShutdownTimeout "
-        "TaskQuarantined TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "ObjectRemovedError PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError "
+        "ShutdownTimeout TaskQuarantined TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
     "aioipc.kernel.lines": "Lines",
@@ -87,9 +94,12 @@ _HOMES = {
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
     ),
+    "aioipc.kernel.semaphores": "SysVSemaphoreSet SysVSemaphoreStatistics",
     "aioipc.kernel.send_signal": "send_signal",
     "aioipc.kernel.signal_runbook": "SignalRunbook",
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
+    "aioipc.kernel.sysv_keys": "ftok",
+    "aioipc.kernel.sysv_queue": "SysVMessage SysVMessageQueue SysVQueueStatistics",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -126,9 +136,15 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SignalRunbook",
     "PoolWorker",
     "StreamResults",
+    "SysVMessage",
+    "SysVMessageQueue",
+    "SysVQueueStatistics",
+    "SysVSemaphoreSet",
+    "SysVSemaphoreStatistics",
     "WorkerStatistics",
     "create_pipe",
     "current_worker",
+    "ftok",
     "graceful_shutdown",
     "open_fifo_reader",
     "open_fifo_writer",
@@ -143,6 +159,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "EndOfStream",
     "IPCError",
     "LineTooLong",
+    "ObjectRemovedError",
     "PipelineError",
     "PoolClosed",
     "PoolFull",

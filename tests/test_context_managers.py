@@ -98,6 +98,16 @@ async def SignalRunbook(stack: AsyncExitStack) -> Manager:
     return aioipc.SignalRunbook({signal.SIGUSR1: lambda: None})
 
 
+@maker
+async def SysVMessageQueue(stack: AsyncExitStack) -> Manager:
+    return aioipc.SysVMessageQueue.create()
+
+
+@maker
+async def SysVSemaphoreSet(stack: AsyncExitStack) -> Manager:
+    return aioipc.SysVSemaphoreSet.create(None, [1])
+
+
 def test_none_is_missing() -> None:
     public = {name: getattr(aioipc, name) for name in aioipc.__all__}
     managers = {name for name, value in public.items() if inspect.isclass(value) and hasattr(value, "__aenter__")}

@@ -237,3 +237,53 @@ async def kill(kill_points: KillPoints) -> None:
     assert_type(eventually(lambda: "x", timeout=1), str)
     assert_type(await eventually_async(lambda: 1, 1, "a number"), int)
     assert_type(await eventually_async(lambda: main("x")), int)
+
+
+async def sysv_queues(path: Path) -> None:
+    key = aioipc.ftok(path, 1)
+    assert_type(key, int)
+    aioipc.ftok("queuekey", 1024, allow_zero=True)
+    async with aioipc.SysVMessageQueue.create(key, exist_ok=True, remove=False, mode=0o660, max_bytes=1024) as queue:
+        assert_type(queue, aioipc.SysVMessageQueue)
+        await queue.send(b"hello", type=123)
+        queue.send_nowait(bytearray(b"hello"))
+        message = await queue.receive(type=123)
+        assert_type(message, aioipc.SysVMessage)
+        assert_type(message.body, bytes)
+        assert_type(message.type, int)
+        assert_type(await queue.receive(-5, max_size=100), aioipc.SysVMessage)
+        assert_type(queue.receive_nowait(except_type=3), aioipc.SysVMessage)
+        assert_type(await queue.receive_many(10), list[aioipc.SysVMessage])
+        assert_type(queue.receive_many_nowait(), list[aioipc.SysVMessage])
+        assert_type(queue.peek(), aioipc.SysVMessage)
+        async for message in queue:
+            assert_type(message, aioipc.SysVMessage)
+        queue.set_max_bytes(4096)
+        assert_type(queue.statistics(), aioipc.SysVQueueStatistics)
+        assert_type((queue.id, queue.key), tuple[int, int | None])
+        queue.remove()
+    aioipc.SysVMessageQueue.open(key).close()
+    aioipc.SysVMessageQueue.open(id=5).close()
+    await queue.send("text")  # type: ignore[arg-type]
+    gone: OSError = aioipc.ObjectRemovedError()
+    broken: anyio.BrokenResourceError = aioipc.ObjectRemovedError()
+    del gone, broken
+
+
+async def semaphore_sets() -> None:
+    async with aioipc.SysVSemaphoreSet.create(None, [100, 1]) as bank:
+        assert_type(bank, aioipc.SysVSemaphoreSet)
+        await bank.acquire(80, index=0)
+        bank.acquire_nowait(undo=False)
+        bank.release(30, index=0)
+        await bank.operate([(0, -50), (1, -1)], undo=False)
+        bank.operate_nowait([(0, 50)])
+        await bank.wait_zero(1)
+        async with bank.held(20, index=0) as nothing:
+            assert_type(nothing, None)
+        assert_type(bank.value(), int)
+        assert_type(bank.values(), tuple[int, ...])
+        bank.set_value(5, 1)
+        bank.set_values([1, 2])
+        assert_type(bank.statistics(), aioipc.SysVSemaphoreStatistics)
+        assert_type(len(bank), int)
