@@ -149,6 +149,7 @@ class _Sweeper:
         self._changed = threading.Condition()
         self._waits: list[Wait] = []
         self._running = False
+        self._finished = False  # nobody is there who may add more
 
     def add(self, wait: Wait) -> None:
         """Ask for this one, too."""
@@ -156,12 +157,14 @@ class _Sweeper:
             if not self._running:
                 _start(self._run)
                 self._running = True
+            self._finished = False
             self._waits.append(wait)
             self._changed.notify()
 
     def finish(self) -> None:
         """Let the thread end now if there is nothing to ask."""
         with self._changed:
+            self._finished = True
             self._changed.notify()
 
     def _run(self) -> None:
@@ -175,7 +178,7 @@ class _Sweeper:
 
     def _current(self) -> list[Wait]:
         with self._changed:
-            if not self._waits:
+            if not self._waits and not self._finished:
                 self._changed.wait(IDLE)
             self._running = bool(self._waits)
             return list(self._waits)

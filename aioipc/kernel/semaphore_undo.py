@@ -18,7 +18,7 @@ class Holdings:
     """What this process holds under undo, by set and semaphore, as the kernel counts it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         self._held: dict[tuple[int, int], int] = {}
 
     def divide(self, id: int, operations: Iterable[Operation]) -> list[Operation]:
@@ -57,5 +57,5 @@ class Holdings:
         self._held.clear()
 
 
-holdings = Holdings()
+holdings: Holdings = Holdings()
 os.register_at_fork(after_in_child=holdings.forget_all)

@@ -34,9 +34,9 @@ class Place(Generic[R]):
     __slots__ = ("queue", "readiness", "users")
 
     def __init__(self, readiness: R, name: str) -> None:
-        self.readiness = readiness
-        self.queue = WaitQueue(readiness, name)
-        self.users = 0  # tasks inside; one of them may be between two attempts
+        self.readiness: R = readiness
+        self.queue: WaitQueue = WaitQueue(readiness, name)
+        self.users: int = 0  # tasks inside; one of them may be between two attempts
 
 
 class SysVObject(AsyncResource):
