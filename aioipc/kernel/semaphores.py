@@ -410,7 +410,7 @@ def _and_back(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 
 def _getter(count: int) -> Callable[[int, int], int]:
     def get(key: int, flags: int) -> int:
-        return sysv_semaphores.get(key, count, flags)
+        return sysv_semaphores.get(key, count if flags & sysv.IPC_CREAT else 0, flags)
 
     return get
 

@@ -38,7 +38,7 @@ def check_key(key: object) -> int:
     """Return a key as C has it, a signed number of 32 bits."""
     number = check_integer("key", key, -(1 << 31), (1 << 32) - 1)
     if number == 0:
-        raise ValueError("the key 0 (IPC_PRIVATE) stands for a private object; leave the key out to make one")
+        raise ValueError("the key 0 (IPC_PRIVATE) stands for a private object: give None, or no key")
     return number - (1 << 32) if number >= 1 << 31 else number
 
 

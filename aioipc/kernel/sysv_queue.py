@@ -35,6 +35,7 @@ from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V message queue", "kernel.msgmni"
 _LONG_MAX = (1 << 63) - 1
+_MOST_BYTES = (1 << 31) - 1  # msgctl(2) takes more and cuts it off: 1 << 40 would be 0
 
 
 class SysVMessage(NamedTuple):
@@ -145,7 +146,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         key = None if key is None else check_key(key)
         check_integer("mode", mode, 0, 0o777)
         if max_bytes is not None:
-            check_integer("max_bytes", max_bytes, 1, _LONG_MAX)
+            check_integer("max_bytes", max_bytes, 1, _MOST_BYTES)
         id, made = make_or_find(sysv_messages.get, _KIND, _LIMIT, key, mode, exist_ok)
         queue = cls(id, key, remove=remove and made)
         if made and max_bytes is not None:
@@ -304,7 +305,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         kernel.msgmnb and you may not exceed limits (CAP_SYS_RESOURCE); `ClosedResourceError`, `ObjectRemovedError`,
         `TypeError`, `ValueError`.
         """
-        check_integer("max_bytes", max_bytes, 1, _LONG_MAX)
+        check_integer("max_bytes", max_bytes, 1, _MOST_BYTES)
         self._check_open()
         try:
             sysv_messages.set_max_bytes(self.id, max_bytes)
