@@ -37,7 +37,7 @@ class WaitThreads:
 
     def __init__(self, cap: int = CAP) -> None:
         self._cap = cap
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may close an object, in a thread that has it already
         self._idle: list[_Thread] = []
         self._count = 0
         self._users = 0

@@ -11,11 +11,15 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from _thread import allocate_lock, get_native_id
 from collections.abc import Callable
 from typing import Protocol
 
 from aioipc._sys.interrupt import interrupt
+from aioipc._sys.sysv import GONE
+
+PAUSE = 0.01  # seconds between two questions that failed for another reason than the end of the object
 
 
 class Probe(Protocol):
@@ -61,7 +65,7 @@ class Wait:
         self._thread = 0  # the one that sits in the call
         self._taken: int | None = None
         self._cancelled = self._left = self._abandoned = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may cancel it, in a thread that has it already
         self._out = allocate_lock()  # held while a thread is busy with this
 
     def hold(self) -> None:
@@ -81,8 +85,9 @@ class Wait:
                     self._taken = self.probe.ask(True)
                 except InterruptedError:
                     continue
-                except OSError:
-                    pass  # whoever tries will see it
+                except OSError as error:  # whoever tries will see it
+                    if error.errno not in GONE:
+                        time.sleep(PAUSE)  # or will not, and ask again
                 return
         finally:
             self._thread = 0

@@ -32,7 +32,7 @@ _PAUSE = 0.001
 
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _NONE = {int(signal.SIG_DFL), int(signal.SIG_IGN)}  # the handler comes first in struct sigaction
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may come in between, and close another object
 
 
 def interrupt(thread: Callable[[], int], out: LockType) -> bool:

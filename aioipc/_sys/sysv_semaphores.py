@@ -10,6 +10,7 @@ import ctypes
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import sysv
@@ -79,12 +80,12 @@ def get(key: int, count: int, flags: int) -> int:
     return _checked(_get(key, count, flags))
 
 
-def operate(set_id: int, operations: Sequence[Operation]) -> None:
+def operate(set_id: int, operations: tuple[Operation, ...]) -> None:
     """Do all operations at once, or none of them and raise `BlockingIOError`."""
     _checked(_try(set_id, _array(operations, IPC_NOWAIT), len(operations)))
 
 
-def wait(set_id: int, operations: Sequence[Operation]) -> None:
+def wait(set_id: int, operations: tuple[Operation, ...]) -> None:
     """Do all operations at once, as soon as that is possible."""
     _checked(_wait(set_id, _array(operations, 0), len(operations)))
 
@@ -142,7 +143,8 @@ def _number(set_id: int, index: int, command: int) -> int:
     return _checked(_control(set_id, index, command, 0))
 
 
-def _array(operations: Sequence[Operation], flags: int) -> ctypes.Array[_Operation]:
+@lru_cache(maxsize=256)  # making one takes longer than the call; the kernel only reads it
+def _array(operations: tuple[Operation, ...], flags: int) -> ctypes.Array[_Operation]:
     return (_Operation * len(operations))(
         *[_Operation(number, delta, flags | _SEM_UNDO if undo else flags) for number, delta, undo in operations]
     )

@@ -18,11 +18,15 @@ class Holdings:
     """What this process holds under undo, by set and semaphore, as the kernel counts it."""
 
     def __init__(self) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock: threading.RLock = threading.RLock()  # reentrant for the garbage collector, which may close a set
         self._held: dict[tuple[int, int], int] = {}
 
-    def divide(self, id: int, operations: Iterable[Operation]) -> list[Operation]:
+    def divide(self, id: int, operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
         """Let an operation that gives back under undo do so only with what is held; the rest is plain."""
+        if len(operations) == 1:
+            number, delta, undo = operations[0]
+            if delta <= 0 or not undo or delta <= self._held.get((id, number), 0):
+                return operations
         held: dict[int, int] = {}
         found = []
         for index, delta, undo in operations:
@@ -33,7 +37,7 @@ class Holdings:
             if part != delta or not delta:
                 found.append(Operation(index, delta - part))
             held[index] = have - part if undo else have
-        return found
+        return tuple(found)
 
     def count(self, id: int, operations: Iterable[Operation]) -> None:
         """Note operations that were done."""
@@ -53,7 +57,7 @@ class Holdings:
 
     def forget_all(self) -> None:
         """Forget everything: the child of a fork holds nothing."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._held.clear()
 
 

@@ -164,11 +164,11 @@ class SysVSemaphoreSet(SysVObject):
         gets closed, `PermissionError`, `TypeError` or `ValueError` for wrong arguments.
         Cancelled: nothing was taken.
         """
-        await self._operate(self._check_operations([(index, -_check_amount(n))], undo))
+        await self._operate(self._check_single(index, -_check_amount(n), undo))
 
     def acquire_nowait(self, n: int = 1, *, index: int = 0, undo: bool = True) -> None:
         """Take ``n`` from a semaphore, or raise `WouldBlock` where it has not that many or tasks wait for it."""
-        self._operate_nowait(self._check_operations([(index, -_check_amount(n))], undo))
+        self._operate_nowait(self._check_single(index, -_check_amount(n), undo))
 
     def release(self, n: int = 1, *, index: int = 0) -> None:
         """Give ``n`` to a semaphore (V, ``semop(2)``).
@@ -179,7 +179,7 @@ class SysVSemaphoreSet(SysVObject):
         Raises `OSError` with ERANGE where the semaphore would count beyond 32,767, `ObjectRemovedError`,
         `ClosedResourceError`, `PermissionError`, `TypeError` or `ValueError` for wrong arguments.
         """
-        self._operate_nowait(self._check_operations([(index, _check_amount(n))], True))
+        self._operate_nowait(self._check_single(index, _check_amount(n), True))
 
     async def operate(self, operations: Sequence[tuple[int, int]], *, undo: bool = True) -> None:
         """Do several operations in one step, all or none; wait until all can be done (``semop(2)``).
@@ -204,14 +204,14 @@ class SysVSemaphoreSet(SysVObject):
 
         Raises as `acquire` does. Cancelled: nothing has happened.
         """
-        await self._operate(self._check_operations([(index, 0)], False))
+        await self._operate(self._check_single(index, 0, False))
 
     def held(self, n: int = 1, *, index: int = 0, undo: bool = True) -> AbstractAsyncContextManager[None]:
         """Return an ``async with`` in whose body ``n`` of a semaphore are held: `acquire` before, `release` after.
 
         Cancelled while it waits: nothing was taken. Cancelled inside: it is given back.
         """
-        self._check_operations([(index, -_check_amount(n))], undo)
+        self._check_single(index, -_check_amount(n), undo)
         return _Held(self, n, index, undo)
 
     def value(self, index: int = 0) -> int:
@@ -279,7 +279,8 @@ class SysVSemaphoreSet(SysVObject):
         try:
             await self._take(place, self._try_waiting, operations, place.readiness)
         except BaseException:
-            place.readiness.nudge()  # who is first now may want less than this one
+            if self._in_loop():
+                place.readiness.nudge()  # who is first now may want less than this one
             raise
         self._nudge(operations)
 
@@ -326,14 +327,19 @@ class SysVSemaphoreSet(SysVObject):
 
     def _add_first_values(self, numbers: list[int]) -> None:
         """Add them, in as few steps as the kernel allows; one step at least, which marks the set as in use."""
-        operations = [Operation(index, number) for index, number in enumerate(numbers) if number]
-        operations = operations or [Operation(0, 1), Operation(0, -1)]
+        operations = tuple(Operation(index, number) for index, number in enumerate(numbers) if number)
+        operations = operations or (Operation(0, 1), Operation(0, -1))
         most = sysv.sysctl("sem", 2) or 32
         for start in range(0, len(operations), most):
             try:
                 sysv_semaphores.operate(self.id, operations[start : start + most])
             except OSError as error:
                 raise self._explained(error) from None
+
+    def _check_single(self, index: int, delta: int, undo: bool) -> tuple[Operation, ...]:
+        self._check_open()
+        self._check_index(index)
+        return (Operation(index, delta, undo),)
 
     def _check_operations(self, operations: Sequence[tuple[int, int]], undo: bool) -> tuple[Operation, ...]:
         self._check_open()
@@ -343,7 +349,7 @@ class SysVSemaphoreSet(SysVObject):
             found.append(Operation(index, check_integer("what to add", delta, -LARGEST, LARGEST), undo and delta != 0))
         if not found:
             raise ValueError("there is no operation to do")
-        most = sysv.sysctl("sem", 2) if len(found) > 16 else None
+        most = sysv.sysctl("sem", 2) if len(found) > 1 else None
         if most is not None and 2 * len(found) > most:
             text = (
                 f"{len(found)} operations are too many at once: half the third number of kernel.sem ({most}) can wait"

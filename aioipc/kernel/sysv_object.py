@@ -163,12 +163,11 @@ class Places(Generic[R]):
 
     def get(self, wish: Hashable) -> Place[R]:
         """Return the place of those who want this."""
-        place = self._places.pop(wish, None)
+        place = self._places.get(wish)
         if place is None:
             if len(self._places) >= KEPT:
                 self._drop_idle()
-            place = self._make(wish)
-        self._places[wish] = place  # the latest at the end
+            place = self._places[wish] = self._make(wish)
         return place
 
     def find(self, wish: Hashable) -> Place[R] | None:

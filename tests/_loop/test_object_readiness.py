@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import itertools
 import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +22,7 @@ from aioipc._loop import wait_threads
 from aioipc._loop.back_off import FIRST, LONGEST, BackOffReadiness
 from aioipc._loop.object_readiness import KEPT, ObjectReadiness
 from aioipc._loop.wait_queue import WaitQueue
-from aioipc._loop.waits import Wait
+from aioipc._loop.waits import PAUSE, Wait
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import run_script, running_script
 
@@ -408,6 +411,42 @@ async def test_a_thread_that_will_not_come_out_is_left_alone(monkeypatch: pytest
         flag.set()
         await eventually_async(lambda: flag.kept == [3])
         await eventually_async(lambda: waiting_threads() == 0)
+
+
+async def test_a_question_that_fails_is_not_asked_again_at_once() -> None:
+    """The task that tries does not see why, and arms again and again."""
+
+    class Failing(Flag):
+        def ask(self, block: bool) -> int | None:
+            self.asked += 1
+            raise OSError(errno.ENOMEM, "no memory")
+
+    flag = Failing()
+    queue = WaitQueue(ObjectReadiness(flag), "flag")
+    task = asyncio.create_task(queue.take(flag.take))
+    await eventually_async(lambda: flag.asked > 3)
+    begin, asked = time.monotonic(), flag.asked
+    await asyncio.sleep(0.1)
+    assert flag.asked - asked <= (time.monotonic() - begin) / PAUSE + 2
+    flag.set()
+    assert await asyncio.wait_for(task, 30) == b"x"
+    queue.close(flag.close)
+
+
+async def test_the_garbage_collector_may_close_objects_anywhere() -> None:
+    """Also in a thread that is about to do something with them."""
+    for _ in range(30):
+        queues = [SysVMessageQueue.create() for _ in range(4)]
+        for queue in queues:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await queue.receive()
+            queue.cycle = queue  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            del queue, queues
+            await asyncio.to_thread(gc.collect)
 
 
 async def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:

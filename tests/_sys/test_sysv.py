@@ -161,9 +161,9 @@ def test_room_grows_with_the_messages_and_keeps_to_limits(queue: int) -> None:
 
 def test_an_operation_and_its_contrary_change_nothing(semaphores: int) -> None:
     sysv_semaphores.set_values(semaphores, [2, 0, 0])
-    sysv_semaphores.wait(semaphores, [Operation(0, -2), Operation(0, 2)])
+    sysv_semaphores.wait(semaphores, (Operation(0, -2), Operation(0, 2)))
     with pytest.raises(BlockingIOError):
-        sysv_semaphores.operate(semaphores, [Operation(0, -3), Operation(0, 3)])
+        sysv_semaphores.operate(semaphores, (Operation(0, -3), Operation(0, 3)))
     assert sysv_semaphores.values(semaphores, 3) == (2, 0, 0)
 
 
@@ -172,13 +172,13 @@ def test_one_that_waits_for_it_takes_nothing_from_one_that_takes(semaphores: int
     done = threading.Event()
 
     def ask() -> None:
-        sysv_semaphores.wait(semaphores, [Operation(0, -2), Operation(0, 2)])
+        sysv_semaphores.wait(semaphores, (Operation(0, -2), Operation(0, 2)))
         done.set()
 
     threads = [threading.Thread(target=ask), threading.Thread(target=lambda: take(semaphores))]
     for thread in threads:
         thread.start()
-    sysv_semaphores.operate(semaphores, [Operation(0, 4)])
+    sysv_semaphores.operate(semaphores, (Operation(0, 4),))
     for thread in threads:
         thread.join(30)
     assert done.is_set()
@@ -186,12 +186,12 @@ def test_one_that_waits_for_it_takes_nothing_from_one_that_takes(semaphores: int
 
 
 def take(id: int) -> None:
-    sysv_semaphores.wait(id, [Operation(0, -2)])
+    sysv_semaphores.wait(id, (Operation(0, -2),))
 
 
 def test_numbers_of_waiters_and_pids(semaphores: int) -> None:
     assert sysv_semaphores.last_pid(semaphores, 1) == 0
-    sysv_semaphores.operate(semaphores, [Operation(1, 1)])
+    sysv_semaphores.operate(semaphores, (Operation(1, 1),))
     assert sysv_semaphores.last_pid(semaphores, 1) == os.getpid()
     assert sysv_semaphores.waiting(semaphores, 0) == sysv_semaphores.waiting_for_zero(semaphores, 0) == 0
     assert sysv_semaphores.status(semaphores).count == 3
@@ -218,8 +218,8 @@ WRONG: list[Callable[[], object]] = [
     lambda: sysv_messages.Room().receive(None, 0),  # type: ignore[arg-type]
     lambda: sysv_messages.Room().receive(1, "0"),  # type: ignore[arg-type]
     lambda: sysv_messages.wait(1, object(), 0),  # type: ignore[arg-type]
-    lambda: sysv_semaphores.operate(1, [(0, "x", False)]),  # type: ignore[list-item]
-    lambda: sysv_semaphores.operate(b"1", [Operation(0, 1)]),  # type: ignore[arg-type]
+    lambda: sysv_semaphores.operate(1, ((0, "x", False),)),  # type: ignore[arg-type]
+    lambda: sysv_semaphores.operate(b"1", (Operation(0, 1),)),  # type: ignore[arg-type]
     lambda: sysv_semaphores.set_values(1, ["x"]),  # type: ignore[list-item]
     lambda: sysv_semaphores.value(1, None),  # type: ignore[arg-type]
 ]
@@ -238,7 +238,7 @@ def test_wrong_types_are_errors_and_no_crashes(use: Callable[[], object]) -> Non
         lambda: sysv_messages.status(2**31 - 1),
         lambda: sysv_messages.send(2**31 - 1, 1, b""),
         lambda: sysv_semaphores.status(2**31 - 1),
-        lambda: sysv_semaphores.operate(2**31 - 1, [Operation(0, 1)]),
+        lambda: sysv_semaphores.operate(2**31 - 1, (Operation(0, 1),)),
         lambda: sysv_semaphores.values(2**31 - 1, 1),
     ],
 )

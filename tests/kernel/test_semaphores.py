@@ -319,20 +319,15 @@ class TestUndo:
 
     def test_division(self) -> None:
         held = Holdings()
-        held.count(1, [Operation(0, -5, True), Operation(1, -2, True)])
-        assert held.divide(1, [Operation(0, 7, True)]) == [(0, 5, True), (0, 2, False)]
-        assert held.divide(1, [Operation(0, 5, False)]) == [(0, 5, False)]
-        assert held.divide(2, [Operation(0, 5, True)]) == [(0, 5, False)]
-        assert held.divide(1, [Operation(0, 4, True), Operation(0, 4, True)]) == [
-            (0, 4, True),
-            (0, 1, True),
-            (0, 3, False),
-        ]
-        assert held.divide(3, [Operation(0, -4, True), Operation(0, 0), Operation(0, 4, True)]) == [
-            (0, -4, True),
-            (0, 0, False),
-            (0, 4, True),
-        ]
+        held.count(1, (Operation(0, -5, True), Operation(1, -2, True)))
+        assert held.divide(1, (Operation(0, 7, True),)) == ((0, 5, True), (0, 2, False))
+        assert held.divide(1, (Operation(0, 5, True),)) == ((0, 5, True),)
+        assert held.divide(1, (Operation(0, 5, False),)) == ((0, 5, False),)
+        assert held.divide(2, (Operation(0, 5, True),)) == ((0, 5, False),)
+        twice = held.divide(1, (Operation(0, 4, True), Operation(0, 4, True)))
+        assert twice == ((0, 4, True), (0, 1, True), (0, 3, False))
+        there_and_back = held.divide(3, (Operation(0, -4, True), Operation(0, 0), Operation(0, 4, True)))
+        assert there_and_back == ((0, -4, True), (0, 0, False), (0, 4, True))
 
 
 class TestEnds:
