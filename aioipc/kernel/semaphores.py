@@ -76,7 +76,6 @@ class SysVSemaphoreSet(SysVObject):
     """
 
     _kind = _KIND
-    _limit = _LIMIT
 
     def __init__(self, id: int, key: int | None, count: int, *, remove: bool) -> None:
         """Take a set that exists; `create` and `open` do that."""

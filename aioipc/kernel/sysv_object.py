@@ -43,7 +43,6 @@ class SysVObject(AsyncResource):
     """A queue or a set. Subclasses know the calls."""
 
     _kind: ClassVar[str]
-    _limit: ClassVar[str]  # which sysctl limits the number of objects
     _closed = True  # for __del__, where __init__ has refused
 
     def __init__(self, id: int, key: int | None, *, remove: bool) -> None:

@@ -107,7 +107,6 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     """
 
     _kind = _KIND
-    _limit = _LIMIT
 
     def __init__(self, id: int, key: int | None, *, remove: bool) -> None:
         """Take a queue that exists; `create` and `open` do that."""
