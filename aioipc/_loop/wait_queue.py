@@ -27,6 +27,7 @@ calls per message).
 from __future__ import annotations
 
 import asyncio
+import os
 from asyncio import _get_running_loop  # public by asyncio's __all__; None instead of an exception
 from collections import deque
 from collections.abc import Callable
@@ -48,12 +49,13 @@ class WaitQueue:
     The queue belongs to the first event loop in which something is taken.
     """
 
-    __slots__ = ("_closed", "_loop", "_name", "_readiness", "_reports", "_turn", "_waiters")
+    __slots__ = ("_closed", "_loop", "_name", "_pid", "_readiness", "_reports", "_turn", "_waiters")
 
     def __init__(self, readiness: Readiness, name: str) -> None:
         self._readiness = readiness
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0  # of the process whose loop that is
         self._turn: Turn
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._reports = 0  # since something was taken
@@ -111,13 +113,17 @@ class WaitQueue:
         """Wake every waiter with `ClosedResourceError`, stop listening, then call ``release``; idempotent.
 
         ``release`` frees the object (``os.close``); that comes last, because a descriptor must leave the loop
-        before its number can be used again. Called in another thread while the loop runs, the loop does it.
+        before its number can be used again. Called in another thread while the loop runs, the loop does it; in a
+        forked child, whose copy of the loop never turns, it is done at once.
         """
         if self._closed:
             return
         self._closed = True
         loop = self._loop
-        if loop is not None and loop.is_running() and loop is not _get_running_loop():
+        if loop is not None and self._pid != os.getpid():
+            self._readiness.close()
+            release()
+        elif loop is not None and loop.is_running() and loop is not _get_running_loop():
             loop.call_soon_threadsafe(self._finish, release)
         else:
             self._finish(release)
@@ -155,6 +161,7 @@ class WaitQueue:
         if self._loop is not None:
             raise RuntimeError(f"the {self._name} belongs to another event loop, the one of its first use")
         self._loop = loop
+        self._pid = os.getpid()
         self._turn = current_turn()
 
     def _check_open(self) -> None:

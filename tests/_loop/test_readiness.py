@@ -295,3 +295,24 @@ def test_forked_child_that_closes_leaves_the_parents_watch_alone(make_loop: Call
         assert runner.run(result()) == b"x"
         receive.close()
         send.close()
+
+
+async def test_forked_child_of_a_running_loop_can_close() -> None:
+    """Its copy of the loop never turns, so that nothing must be left to that."""
+    receive, send, task = await start_receiving()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        fd = receive.fileno()
+        receive.close()
+        try:
+            os.fstat(fd)
+        except OSError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    send.send_nowait(b"x")
+    assert await task == b"x"
+    receive.close()
+    send.close()
