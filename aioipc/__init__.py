@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .exceptions import EndOfStream as EndOfStream
     from .exceptions import IPCError as IPCError
     from .exceptions import LineTooLong as LineTooLong
+    from .exceptions import ObjectRemovedError as ObjectRemovedError
     from .exceptions import PipelineError as PipelineError
     from .exceptions import PoolClosed as PoolClosed
     from .exceptions import PoolFull as PoolFull
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .exceptions import ShutdownTimeout as ShutdownTimeout
     from .exceptions import TaskQuarantined as TaskQuarantined
     from .exceptions import TaskTimeout as TaskTimeout
+    from .exceptions import TornWriteError as TornWriteError
     from .exceptions import UnsupportedPlatform as UnsupportedPlatform
     from .exceptions import WorkerBootError as WorkerBootError
     from .exceptions import WorkerCrashed as WorkerCrashed
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from .kernel.fifos import FifoSendStream as FifoSendStream
     from .kernel.fifos import open_fifo_reader as open_fifo_reader
     from .kernel.fifos import open_fifo_writer as open_fifo_writer
+    from .kernel.guarded_memory import GuardedMemory as GuardedMemory
     from .kernel.lines import Lines as Lines
     from .kernel.pipelines import CompletedPipeline as CompletedPipeline
     from .kernel.pipelines import Pipeline as Pipeline
@@ -53,11 +56,20 @@ if TYPE_CHECKING:
     from .kernel.pipes import PipeSendStatistics as PipeSendStatistics
     from .kernel.pipes import PipeSendStream as PipeSendStream
     from .kernel.pipes import create_pipe as create_pipe
+    from .kernel.posix_queue import PosixMessage as PosixMessage
+    from .kernel.posix_queue import PosixMessageQueue as PosixMessageQueue
+    from .kernel.posix_queue import PosixQueueStatistics as PosixQueueStatistics
+    from .kernel.posix_semaphore import PosixSemaphore as PosixSemaphore
+    from .kernel.posix_semaphore import PosixSemaphoreStatistics as PosixSemaphoreStatistics
     from .kernel.send_signal import send_signal as send_signal
+    from .kernel.shared_memory import SharedMemory as SharedMemory
+    from .kernel.shared_memory import SharedMemoryStatistics as SharedMemoryStatistics
     from .kernel.signal_runbook import SignalRunbook as SignalRunbook
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .kernel.sysv_shared_memory import SysVSharedMemory as SysVSharedMemory
+    from .kernel.sysv_shared_memory import SysVSharedMemoryStatistics as SysVSharedMemoryStatistics
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -78,18 +90,24 @@ __version__ = "0.1.0"
 _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
-        "PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError ShutdownTimeout "
-        "TaskQuarantined TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "ObjectRemovedError PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError "
+        "ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed "
+        "WouldBlock"
     ),
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
+    "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
     "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
     ),
+    "aioipc.kernel.posix_queue": "PosixMessage PosixMessageQueue PosixQueueStatistics",
+    "aioipc.kernel.posix_semaphore": "PosixSemaphore PosixSemaphoreStatistics",
     "aioipc.kernel.send_signal": "send_signal",
+    "aioipc.kernel.shared_memory": "SharedMemory SharedMemoryStatistics",
     "aioipc.kernel.signal_runbook": "SignalRunbook",
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
+    "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -108,6 +126,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "FifoReceiveStream",
     "FifoSendStream",
     "GracefulShutdown",
+    "GuardedMemory",
     "Job",
     "Lines",
     "MapResults",
@@ -121,11 +140,20 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Pool",
     "PoolExecutor",
     "PoolStatistics",
+    "PosixMessage",
+    "PosixMessageQueue",
+    "PosixQueueStatistics",
+    "PosixSemaphore",
+    "PosixSemaphoreStatistics",
+    "SharedMemory",
+    "SharedMemoryStatistics",
     "SignalInfo",
     "SignalReceiver",
     "SignalRunbook",
     "PoolWorker",
     "StreamResults",
+    "SysVSharedMemory",
+    "SysVSharedMemoryStatistics",
     "WorkerStatistics",
     "create_pipe",
     "current_worker",
@@ -143,6 +171,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "EndOfStream",
     "IPCError",
     "LineTooLong",
+    "ObjectRemovedError",
     "PipelineError",
     "PoolClosed",
     "PoolFull",
@@ -152,6 +181,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "ShutdownTimeout",
     "TaskQuarantined",
     "TaskTimeout",
+    "TornWriteError",
     "UnsupportedPlatform",
     "WorkerBootError",
     "WorkerCrashed",

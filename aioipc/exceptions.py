@@ -3,11 +3,13 @@
     IPCError
     ├── ClosedResourceError   you closed it (also anyio's)
     ├── BrokenResourceError   the other end or the kernel broke it (also anyio's)
+    ├── ObjectRemovedError    somebody removed the kernel object (also anyio.BrokenResourceError, OSError)
     ├── BusyResourceError     another task is already doing this (also anyio's)
     ├── EndOfStream           the other end finished (also anyio's)
     ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
     ├── SerializationError    something cannot be sent to another process (also TypeError)
     ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
+    ├── TornWriteError        a writer of guarded memory ended half-way
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
@@ -41,6 +43,10 @@ class BrokenResourceError(IPCError, anyio.BrokenResourceError):
     """The other side went away, so the operation can never succeed."""
 
 
+class ObjectRemovedError(IPCError, anyio.BrokenResourceError, OSError):
+    """Somebody has removed the kernel object, so the operation can never succeed."""
+
+
 class BusyResourceError(IPCError, anyio.BusyResourceError):
     """Another task is already doing this on the object, which serves one at a time."""
 
@@ -66,6 +72,20 @@ class SerializationError(IPCError, TypeError):
 
 class UnsupportedPlatform(IPCError, NotImplementedError):
     """The mechanism does not exist on this operating system."""
+
+
+class TornWriteError(IPCError):
+    """A writer of a `GuardedMemory` died, or left by an exception, half-way: what is there may be half old, half new.
+
+    ``pid`` is the process it was.
+    """
+
+    def __init__(self, message: str, *, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid: int = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"pid": self.pid})
 
 
 class LineTooLong(IPCError, ValueError):
