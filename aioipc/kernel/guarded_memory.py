@@ -117,19 +117,16 @@ class Access:
             await self._lock.__aexit__(exc_type, exc_value, traceback)
 
     def _begin(self) -> memoryview:
-        buffer = self._memory.buffer
-        with buffer[:HEADER].cast("Q") as words:
+        with self._memory.buffer as buffer, buffer[:HEADER].cast("Q") as words:
             if words[1] % 2 and not self._repair:
-                pid = words[2]
-                raise TornWriteError(
-                    f"process {pid} began to write and did not get to the end; write(repair=True) writes all anew",
-                    pid=pid,
-                )
+                text = "began to write and did not get to the end; write(repair=True) writes all anew"
+                raise TornWriteError(f"process {words[2]} {text}", pid=words[2])
             if self._writes:
                 words[2] = os.getpid()
                 words[1] |= 1
                 words[0] = _MAGIC
-        self._view = buffer[HEADER:] if self._writes else buffer[HEADER:].toreadonly()
+        view = self._memory.buffer[HEADER:]
+        self._view = view if self._writes else view.toreadonly()
         return self._view
 
     def _end(self, *, finished: bool) -> None:

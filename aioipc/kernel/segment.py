@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 import warnings
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from anyio.abc import AsyncResource
 
+from aioipc._sys.mappings import Mapping
 from aioipc.exceptions import ClosedResourceError
 
-
-class Mapping(Protocol):
-    """Memory that is mapped into this process."""
-
-    def view(self) -> memoryview:
-        """Return a new view of all of it."""
-
-    def unmap(self) -> None:
-        """Unmap it; `BufferError` while there are views, and then it stays."""
-
-    def abandon(self) -> None:
-        """Leave it to the last view to unmap it."""
+from .names import check_range
 
 
 class Segment(AsyncResource):
@@ -54,6 +46,7 @@ class Segment(AsyncResource):
         Raises `ModuleNotFoundError` without NumPy, `ValueError` where the array is larger than the memory,
         `TypeError` for a ``dtype`` with Python objects, which are pointers, `ClosedResourceError` after closing.
         """
+        mapping = self._open()
         try:
             import numpy
         except ModuleNotFoundError as error:
@@ -63,30 +56,26 @@ class Segment(AsyncResource):
         if kind.hasobject:
             raise TypeError(f"dtype {kind} has Python objects, and a pointer means nothing to another process")
         lengths = shape if isinstance(shape, tuple) else (shape,)
-        needed = kind.itemsize
-        for length in lengths:
-            needed *= length
-        if offset < 0 or offset + needed > self.size:
+        count = math.prod(check_range("a length in shape", length, 0, sys.maxsize) for length in lengths)
+        needed = count * kind.itemsize
+        if check_range("offset", offset, 0, sys.maxsize) + needed > self.size:
             raise ValueError(f"an array of {needed} bytes at {offset} does not fit in {self.size} bytes")
-        return numpy.ndarray(shape, kind, buffer=self.buffer, offset=offset)
+        view = mapping.view()[offset : offset + needed]
+        return numpy.asarray(view).view(kind).reshape(lengths)
 
     def close(self) -> None:
         """Detach the memory, and remove it where this object has made it; closed already: do nothing.
 
         Raises `BufferError` while there are views (memoryviews, slices, NumPy arrays); then it is still open.
         """
-        mapping = self._mapping
-        if mapping is None:
+        if self._mapping is None:
             return
-        try:
-            mapping.unmap()
-        except BufferError:
+        if self._mapping.has_views():
             raise BufferError(
                 f"the {self._label} cannot be closed while there are views of it: "
                 "delete the slices and arrays made of its buffer, or release() the memoryviews"
-            ) from None
-        self._mapping = None
-        self._release()
+            )
+        self._abandon()
 
     async def aclose(self) -> None:
         """Do what `close` does, then give the loop a turn. Cancelled: it is closed all the same."""
@@ -135,12 +124,18 @@ class Segment(AsyncResource):
         return self._mapping
 
     def _abandon(self) -> None:
+        """End it; the last view, if there is any, unmaps it."""
         mapping, self._mapping = self._mapping, None
+        if mapping is None:
+            return
         try:
-            if mapping is not None:
-                mapping.abandon()
+            self._before_unmapping()
         finally:
-            self._release()
+            mapping.unmap()
+            self._after_unmapping()
 
-    def _release(self) -> None:
-        """Free what else there is."""
+    def _before_unmapping(self) -> None:
+        """Remove what can be found by others."""
+
+    def _after_unmapping(self) -> None:
+        """Free what is left."""

@@ -22,7 +22,7 @@ from typing import Self
 
 from aioipc._sys.anonymous_file import open_anonymous_file, seal_size
 from aioipc._sys.cgroup import memory_limit
-from aioipc._sys.mappings import FileMapping
+from aioipc._sys.mappings import map_file
 from aioipc._sys.procfs import available_memory
 from aioipc.exceptions import UnsupportedPlatform
 
@@ -50,7 +50,7 @@ class SharedMemory(Segment):
     def __init__(self, fd: int, *, name: str | None, readonly: bool, remove: bool) -> None:
         """Take over a descriptor of it; the class methods do that."""
         size = os.fstat(fd).st_size
-        mapping = FileMapping(fd, size, readonly=readonly)
+        mapping = map_file(fd, size, readonly=readonly)
         label = f"shared memory {name}" if name else "anonymous shared memory"
         super().__init__(mapping, size, label, readonly=readonly)
         self._fd = fd
@@ -173,13 +173,13 @@ class SharedMemory(Segment):
         if self.name is not None:
             unlink_if_same(_path(self.name), os.fstat(self.fileno()))
 
-    def _release(self) -> None:
+    def _before_unmapping(self) -> None:
+        if self._remove and self.name is not None:
+            unlink_if_same(_path(self.name), os.fstat(self._fd))
+
+    def _after_unmapping(self) -> None:
         fd, self._fd = self._fd, -1
-        try:
-            if self._remove and self.name is not None:
-                unlink_if_same(_path(self.name), os.fstat(fd))
-        finally:
-            os.close(fd)
+        os.close(fd)
 
 
 def _path(name: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from aioipc._sys import sysv_shm
-from aioipc._sys.mappings import SysVMapping
+from aioipc._sys.mappings import attach_segment
 from aioipc.exceptions import ObjectRemovedError
 
 from .names import check_mode, check_range
@@ -41,9 +41,9 @@ class SysVSharedMemory(Segment):
         """Attach the segment; `create` and `open` do that."""
         size = sysv_shm.status(ident).size
         label = f"System V shared memory {ident}" + (f" (key {key:#x})" if key is not None else "")
-        self._remove = remove
-        mapping = SysVMapping(ident, size, self._ending, readonly=readonly)
+        mapping = attach_segment(ident, size, readonly=readonly)
         super().__init__(mapping, size, label, readonly=readonly)
+        self._remove = remove
         self.id: int = ident
         self.key: int | None = key
 
@@ -134,7 +134,7 @@ class SysVSharedMemory(Segment):
         self._open()
         sysv_shm.remove(self.id)
 
-    def _ending(self) -> None:
+    def _before_unmapping(self) -> None:
         """Remove the segment while it is attached: after that its id may be another one's."""
         if self._remove:
             try:
