@@ -164,6 +164,39 @@ async def fifo(path: Path) -> None:
         assert_type(writer.send_nowait(b"x"), int)
 
 
+async def posix_objects() -> None:
+    async with aioipc.PosixMessageQueue.create("/jobs", max_messages=10, exist_ok=True) as queue:
+        assert_type(queue, aioipc.PosixMessageQueue)
+        await queue.send(b"x", priority=5)
+        message = await queue.receive()
+        assert_type(message, aioipc.PosixMessage)
+        assert_type(message.body, bytes)
+        assert_type(message.priority, int)
+        async for each in queue:
+            assert_type(each, aioipc.PosixMessage)
+        assert_type(queue.statistics(), aioipc.PosixQueueStatistics)
+        await queue.send("text")  # type: ignore[arg-type]
+    aioipc.PosixMessageQueue.open("/jobs", access="rw")  # type: ignore[arg-type]
+    async with aioipc.PosixSemaphore.create("/slots", 4) as slots, slots.held():
+        assert_type(slots.value, int)
+        assert_type(slots.statistics(), aioipc.PosixSemaphoreStatistics)
+
+
+async def shared_memory(lock: asyncio.Lock, slots: aioipc.PosixSemaphore) -> None:
+    with aioipc.SharedMemory.create(1 << 20, name="/x") as memory:
+        assert_type(memory, aioipc.SharedMemory)
+        assert_type(memory.buffer, memoryview)
+        assert_type(memory.statistics(), aioipc.SharedMemoryStatistics)
+    async with aioipc.SysVSharedMemory.create(None, 100) as segment:
+        assert_type(segment.statistics().attached, int)
+        assert_type(aioipc.SysVSharedMemory.open(id=segment.id).statistics(), aioipc.SysVSharedMemoryStatistics)
+    guarded = aioipc.GuardedMemory(segment, lock)
+    async with guarded.read() as view:
+        assert_type(view, memoryview)
+    async with aioipc.GuardedMemory(memory, slots.held).write(repair=True) as view:
+        view[0] = 1
+
+
 async def upper(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
     await send.send((await receive.receive()).upper())
 
@@ -212,7 +245,8 @@ def errors(crash: aioipc.WorkerCrashed) -> None:
     assert_type(crash.oom, bool)
     base: aioipc.IPCError = crash
     timeout: TimeoutError = aioipc.TaskTimeout()
-    del base, timeout
+    removed: OSError = aioipc.ObjectRemovedError()
+    del base, timeout, removed
 
 
 class TestPipe(ByteStreamConformance):
