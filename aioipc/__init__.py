@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from .kernel.fifos import open_fifo_writer as open_fifo_writer
     from .kernel.guarded_memory import GuardedMemory as GuardedMemory
     from .kernel.lines import Lines as Lines
+    from .kernel.listeners import Listener as Listener
+    from .kernel.listeners import listen_tcp as listen_tcp
+    from .kernel.listeners import listen_unix as listen_unix
     from .kernel.pipelines import CompletedPipeline as CompletedPipeline
     from .kernel.pipelines import Pipeline as Pipeline
     from .kernel.pipelines import open_pipeline as open_pipeline
@@ -68,6 +71,13 @@ if TYPE_CHECKING:
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .kernel.sockets import PacketSocket as PacketSocket
+    from .kernel.sockets import PeerCredentials as PeerCredentials
+    from .kernel.sockets import SocketStatistics as SocketStatistics
+    from .kernel.sockets import SocketStream as SocketStream
+    from .kernel.sockets import connect_tcp as connect_tcp
+    from .kernel.sockets import connect_unix as connect_unix
+    from .kernel.sockets import create_socketpair as create_socketpair
     from .kernel.sysv_shared_memory import SysVSharedMemory as SysVSharedMemory
     from .kernel.sysv_shared_memory import SysVSharedMemoryStatistics as SysVSharedMemoryStatistics
     from .pool.current_worker import PoolWorker as PoolWorker
@@ -97,6 +107,7 @@ _HOMES = {
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
     "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
+    "aioipc.kernel.listeners": "Listener listen_tcp listen_unix",
     "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
@@ -107,6 +118,9 @@ _HOMES = {
     "aioipc.kernel.shared_memory": "SharedMemory SharedMemoryStatistics",
     "aioipc.kernel.signal_runbook": "SignalRunbook",
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
+    "aioipc.kernel.sockets": (
+        "PacketSocket PeerCredentials SocketStatistics SocketStream connect_tcp connect_unix create_socketpair"
+    ),
     "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
@@ -129,8 +143,11 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "GuardedMemory",
     "Job",
     "Lines",
+    "Listener",
     "MapResults",
     "OutputLine",
+    "PacketSocket",
+    "PeerCredentials",
     "PipeAttribute",
     "PipeReceiveStatistics",
     "PipeReceiveStream",
@@ -150,14 +167,21 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SignalInfo",
     "SignalReceiver",
     "SignalRunbook",
+    "SocketStatistics",
+    "SocketStream",
     "PoolWorker",
     "StreamResults",
     "SysVSharedMemory",
     "SysVSharedMemoryStatistics",
     "WorkerStatistics",
+    "connect_tcp",
+    "connect_unix",
     "create_pipe",
+    "create_socketpair",
     "current_worker",
     "graceful_shutdown",
+    "listen_tcp",
+    "listen_unix",
     "open_fifo_reader",
     "open_fifo_writer",
     "open_pipeline",

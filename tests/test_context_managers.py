@@ -85,6 +85,25 @@ async def PosixSemaphore(stack: AsyncExitStack) -> Manager:
 
 
 @maker
+async def SocketStream(stack: AsyncExitStack) -> Manager:
+    left, right = aioipc.create_socketpair()
+    await stack.enter_async_context(right)
+    return left
+
+
+@maker
+async def PacketSocket(stack: AsyncExitStack) -> Manager:
+    left, right = aioipc.create_socketpair("packets")
+    await stack.enter_async_context(right)
+    return left
+
+
+@maker
+async def Listener(stack: AsyncExitStack) -> Manager:
+    return aioipc.listen_unix(f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket")
+
+
+@maker
 async def SharedMemory(stack: AsyncExitStack) -> Manager:
     return aioipc.SharedMemory.create(100, name="/aioipc-context-manager")
 

@@ -197,6 +197,27 @@ async def shared_memory(lock: asyncio.Lock, slots: aioipc.PosixSemaphore) -> Non
         view[0] = 1
 
 
+async def sockets(path: Path) -> None:
+    left, right = aioipc.create_socketpair()
+    assert_type(left, aioipc.SocketStream)
+    assert_type(await right.receive(), bytes)
+    one, _ = aioipc.create_socketpair("packets")
+    assert_type(one, aioipc.PacketSocket)
+    await one.send(b"x", descriptors=[0])
+    assert_type(await one.receive_descriptors(), tuple[bytes, list[int]])
+    assert_type(one.peer, aioipc.PeerCredentials)
+    assert_type(one.statistics(), aioipc.SocketStatistics)
+    async with aioipc.listen_unix(path, "packets") as listener:
+        assert_type(listener, aioipc.Listener[aioipc.PacketSocket])
+        async for connection in listener:
+            assert_type(connection, aioipc.PacketSocket)
+    assert_type(await aioipc.connect_unix(path), aioipc.SocketStream)
+    assert_type(await aioipc.connect_unix(path, "packets"), aioipc.PacketSocket)
+    async with await aioipc.listen_tcp("localhost", 0) as tcp:
+        assert_type(await tcp.accept(), aioipc.SocketStream)
+    aioipc.create_socketpair("datagram")  # type: ignore[call-overload]
+
+
 async def upper(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
     await send.send((await receive.receive()).upper())
 
