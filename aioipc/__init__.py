@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from .exceptions import WorkerBootError as WorkerBootError
     from .exceptions import WorkerCrashed as WorkerCrashed
     from .exceptions import WouldBlock as WouldBlock
+    from .kernel.datagrams import Datagram as Datagram
+    from .kernel.datagrams import DatagramSocket as DatagramSocket
+    from .kernel.datagrams import open_datagram_socket as open_datagram_socket
     from .kernel.fifos import FifoAttribute as FifoAttribute
     from .kernel.fifos import FifoReceiveStream as FifoReceiveStream
     from .kernel.fifos import FifoSendStream as FifoSendStream
@@ -104,6 +107,7 @@ _HOMES = {
         "ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed "
         "WouldBlock"
     ),
+    "aioipc.kernel.datagrams": "Datagram DatagramSocket open_datagram_socket",
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
     "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
@@ -136,6 +140,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 
 __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, errors last
     "CompletedPipeline",
+    "Datagram",
+    "DatagramSocket",
     "FifoAttribute",
     "FifoReceiveStream",
     "FifoSendStream",
@@ -182,6 +188,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "graceful_shutdown",
     "listen_tcp",
     "listen_unix",
+    "open_datagram_socket",
     "open_fifo_reader",
     "open_fifo_writer",
     "open_pipeline",

@@ -99,6 +99,11 @@ async def PacketSocket(stack: AsyncExitStack) -> Manager:
 
 
 @maker
+async def DatagramSocket(stack: AsyncExitStack) -> Manager:
+    return aioipc.open_datagram_socket(f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket")
+
+
+@maker
 async def Listener(stack: AsyncExitStack) -> Manager:
     return aioipc.listen_unix(f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket")
 

@@ -114,17 +114,7 @@ def listen_unix(
     check_range("backlog", backlog, 0, (1 << 31) - 1)
     sock = socket.socket(socket.AF_UNIX, number)
     try:
-        os.fchmod(sock.fileno(), mode)  # what the file is made with
-        temporary = os.path.join(os.path.dirname(name), f".{secrets.token_hex(4)}")
-        if len(os.fsencode(temporary)) > 107:
-            raise ValueError(f"the directory's name is too long for a UNIX socket: {name!r}")
-        _bind(sock, temporary, name)
-        try:
-            os.chmod(temporary, mode)  # the umask may have taken some away
-            sock.listen(backlog)
-            _publish(temporary, name)
-        finally:
-            os.unlink(temporary)
+        _bind_listening(sock, name, mode, backlog)
         return Listener(sock, name)
     except BaseException:
         sock.close()
@@ -154,11 +144,36 @@ async def listen_tcp(host: str, port: int, *, backlog: int = 128) -> Listener[So
         raise OSError(error.errno, f"{error.strerror}: {host} port {port}") from None
 
 
-def _bind(sock: socket.socket, temporary: str, name: str) -> None:
+def bind_datagram(sock: socket.socket, name: str, mode: int) -> None:
+    """Bind a datagram socket to its path, in place of one that nobody has open; it can be sent to at once."""
+    os.fchmod(sock.fileno(), mode)  # what the file is made with
+    try:
+        sock.bind(name)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise OSError(error.errno, error.strerror, name) from None
+        with _locked(os.path.dirname(name) or os.curdir, name):
+            _remove_stale(name)
+            sock.bind(name)
+    os.chmod(name, mode)  # the umask may have taken some away
+
+
+def _bind_listening(sock: socket.socket, name: str, mode: int, backlog: int) -> None:
+    """Bind the socket, have it listen, and only then let it be found at its path."""
+    temporary = os.path.join(os.path.dirname(name), f".{secrets.token_hex(4)}")
+    if len(os.fsencode(temporary)) > 107:
+        raise ValueError(f"the directory's name is too long for a UNIX socket: {name!r}")
+    os.fchmod(sock.fileno(), mode)  # what the file is made with
     try:
         sock.bind(temporary)
     except OSError as error:
         raise OSError(error.errno, error.strerror, name) from None
+    try:
+        os.chmod(temporary, mode)  # the umask may have taken some away
+        sock.listen(backlog)
+        _publish(temporary, name)
+    finally:
+        os.unlink(temporary)
 
 
 def _publish(temporary: str, name: str) -> None:

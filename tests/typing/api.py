@@ -215,6 +215,11 @@ async def sockets(path: Path) -> None:
     assert_type(await aioipc.connect_unix(path, "packets"), aioipc.PacketSocket)
     async with await aioipc.listen_tcp("localhost", 0) as tcp:
         assert_type(await tcp.accept(), aioipc.SocketStream)
+    async with aioipc.open_datagram_socket(path) as datagrams:
+        assert_type(datagrams, aioipc.DatagramSocket)
+        message = await datagrams.receive()
+        assert_type(message, aioipc.Datagram)
+        assert_type(message.sender, str | None)
     aioipc.create_socketpair("datagram")  # type: ignore[call-overload]
 
 
