@@ -3,7 +3,7 @@
     IPCError
     ├── ClosedResourceError   you closed it (also anyio's)
     ├── BrokenResourceError   the other end or the kernel broke it (also anyio's)
-    ├── ObjectRemovedError    somebody removed the kernel object (also anyio.BrokenResourceError, OSError)
+    │   └── ObjectRemovedError  somebody has removed the kernel object (also OSError)
     ├── BusyResourceError     another task is already doing this (also anyio's)
     ├── EndOfStream           the other end finished (also anyio's)
     ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
@@ -43,8 +43,11 @@ class BrokenResourceError(IPCError, anyio.BrokenResourceError):
     """The other side went away, so the operation can never succeed."""
 
 
-class ObjectRemovedError(IPCError, anyio.BrokenResourceError, OSError):
-    """Somebody has removed the kernel object, so the operation can never succeed."""
+class ObjectRemovedError(BrokenResourceError, OSError):
+    """Somebody has removed the kernel object (``ipcrm(1)``), so nothing can be done with it any more.
+
+    ``errno`` is what the kernel said, EIDRM to who waited and EINVAL to who comes later.
+    """
 
 
 class BusyResourceError(IPCError, anyio.BusyResourceError):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 FIRST, LONGEST = 0.001, 0.02  # seconds between two looks
 
 
-class BackOff:
+class BackOffReadiness:
     """Reports each time a pause is over; the pauses double while the reports were for nothing.
 
     A wait queue disarms its source when a report has led to nothing, and only then before it arms it again, so that
@@ -43,7 +43,7 @@ class BackOff:
         """Stop the timer."""
         self._stop()
 
-    def hasten(self) -> None:
+    def nudge(self) -> None:
         """Somebody in this process has made the object ready: report now, if armed. May be called in any thread."""
         if self._loop is None or self._timer is None or self._loop.is_closed():
             return

@@ -11,7 +11,7 @@ import os
 import socket
 from typing import NamedTuple
 
-from aioipc._loop.back_off import BackOff
+from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import BrokenResourceError
 
@@ -34,7 +34,7 @@ class _Room(WaitQueue):
     __slots__ = ("users",)
 
     def __init__(self, name: str) -> None:
-        super().__init__(BackOff(), name)
+        super().__init__(BackOffReadiness(), name)
         self.users = 0
 
 

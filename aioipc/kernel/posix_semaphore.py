@@ -21,7 +21,7 @@ from typing import Self
 
 from anyio.abc import AsyncResource
 
-from aioipc._loop.back_off import BackOff
+from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import posix_sem
 
@@ -52,7 +52,7 @@ class PosixSemaphore(AsyncResource):
         self._semaphore = semaphore
         self._ours = semaphore
         self._remove = remove
-        self._back_off = BackOff()
+        self._back_off = BackOffReadiness()
         self._queue = WaitQueue(self._back_off, f"POSIX semaphore {semaphore.name}")
         self._acquired = 0
         self._released = 0
@@ -120,7 +120,7 @@ class PosixSemaphore(AsyncResource):
         except OSError as error:
             raise _explained(error, self.name) from None
         self._released += 1
-        self._back_off.hasten()
+        self._back_off.nudge()
 
     def held(self) -> Held:
         """Return an async context manager that takes one and gives it back: ``async with semaphore.held():``.

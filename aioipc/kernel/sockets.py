@@ -20,7 +20,7 @@ from typing import Literal, overload
 
 from anyio.abc import ByteStream, ObjectStream
 
-from aioipc._loop.back_off import BackOff
+from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.guard import Guard
 from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
@@ -292,7 +292,7 @@ async def connect_unix(path: str | os.PathLike[str], kind: Kind = "stream") -> S
     name = check_path(path)
     sock = socket.socket(socket.AF_UNIX, check_kind(kind))
     sock.setblocking(False)
-    queue = WaitQueue(BackOff(), f"UNIX socket {name}")
+    queue = WaitQueue(BackOffReadiness(), f"UNIX socket {name}")
     try:
         await queue.take(sock.connect, name)
     except OSError as error:

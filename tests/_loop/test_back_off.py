@@ -1,4 +1,4 @@
-"""The back-off: what its pauses are, and when it is hastened."""
+"""The back-off: what its pauses are, and when it is nudged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from aioipc._loop.back_off import FIRST, LONGEST, BackOff
+from aioipc._loop.back_off import FIRST, LONGEST, BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import ClosedResourceError
 from aioipc.testing.waiting import eventually_async
@@ -19,7 +19,7 @@ class Units:
     def __init__(self) -> None:
         self.left = 0
         self.looks = 0
-        self.back_off = BackOff()
+        self.back_off = BackOffReadiness()
         self.queue = WaitQueue(self.back_off, "count")
 
     def take(self) -> None:
@@ -52,27 +52,27 @@ async def test_pauses_grow_and_are_short_again_after_a_success() -> None:
     await asyncio.wait([again])
 
 
-async def test_hastened() -> None:
+async def test_nudged() -> None:
     """Nobody waits for the end of a pause where the same process knows better."""
     units = Units()
     taking = [asyncio.create_task(units.queue.take(units.take)) for _ in range(3)]
     await eventually_async(lambda: units.back_off._wasted == LONGEST)
     looks = units.looks
     units.left = 3
-    units.back_off.hasten()
+    units.back_off.nudge()
     await asyncio.wait(taking)
     assert units.left == 0
     assert units.looks - looks <= 4
 
 
-async def test_hastened_by_a_thread() -> None:
+async def test_nudged_by_a_thread() -> None:
     units = Units()
     taking = asyncio.create_task(units.queue.take(units.take))
     await eventually_async(lambda: units.queue.waiting)
 
     def give() -> None:
         units.left = 1
-        units.back_off.hasten()
+        units.back_off.nudge()
 
     thread = threading.Thread(target=give)
     thread.start()
@@ -87,7 +87,7 @@ async def test_nothing_runs_when_nobody_waits() -> None:
     taking.cancel()
     await asyncio.wait([taking])
     await eventually_async(lambda: units.back_off._timer is None)
-    units.back_off.hasten()
+    units.back_off.nudge()
     assert units.back_off._timer is None
 
 
@@ -101,7 +101,7 @@ async def test_closing_wakes_and_stops() -> None:
     assert units.back_off._timer is None
 
 
-def test_hastened_after_the_loop_is_gone() -> None:
+def test_nudged_after_the_loop_is_gone() -> None:
     units = Units()
 
     async def wait() -> None:
@@ -110,4 +110,4 @@ def test_hastened_after_the_loop_is_gone() -> None:
         del task
 
     asyncio.run(wait())
-    units.back_off.hasten()
+    units.back_off.nudge()
