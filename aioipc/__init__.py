@@ -34,16 +34,24 @@ if TYPE_CHECKING:
     from .exceptions import ShutdownTimeout as ShutdownTimeout
     from .exceptions import TaskQuarantined as TaskQuarantined
     from .exceptions import TaskTimeout as TaskTimeout
+    from .exceptions import TornWriteError as TornWriteError
     from .exceptions import UnsupportedPlatform as UnsupportedPlatform
     from .exceptions import WorkerBootError as WorkerBootError
     from .exceptions import WorkerCrashed as WorkerCrashed
     from .exceptions import WouldBlock as WouldBlock
+    from .kernel.datagrams import Datagram as Datagram
+    from .kernel.datagrams import DatagramSocket as DatagramSocket
+    from .kernel.datagrams import open_datagram_socket as open_datagram_socket
     from .kernel.fifos import FifoAttribute as FifoAttribute
     from .kernel.fifos import FifoReceiveStream as FifoReceiveStream
     from .kernel.fifos import FifoSendStream as FifoSendStream
     from .kernel.fifos import open_fifo_reader as open_fifo_reader
     from .kernel.fifos import open_fifo_writer as open_fifo_writer
+    from .kernel.guarded_memory import GuardedMemory as GuardedMemory
     from .kernel.lines import Lines as Lines
+    from .kernel.listeners import Listener as Listener
+    from .kernel.listeners import listen_tcp as listen_tcp
+    from .kernel.listeners import listen_unix as listen_unix
     from .kernel.pipelines import CompletedPipeline as CompletedPipeline
     from .kernel.pipelines import Pipeline as Pipeline
     from .kernel.pipelines import open_pipeline as open_pipeline
@@ -54,17 +62,33 @@ if TYPE_CHECKING:
     from .kernel.pipes import PipeSendStatistics as PipeSendStatistics
     from .kernel.pipes import PipeSendStream as PipeSendStream
     from .kernel.pipes import create_pipe as create_pipe
+    from .kernel.posix_queue import PosixMessage as PosixMessage
+    from .kernel.posix_queue import PosixMessageQueue as PosixMessageQueue
+    from .kernel.posix_queue import PosixQueueStatistics as PosixQueueStatistics
+    from .kernel.posix_semaphore import PosixSemaphore as PosixSemaphore
+    from .kernel.posix_semaphore import PosixSemaphoreStatistics as PosixSemaphoreStatistics
     from .kernel.semaphores import SysVSemaphoreSet as SysVSemaphoreSet
     from .kernel.semaphores import SysVSemaphoreStatistics as SysVSemaphoreStatistics
     from .kernel.send_signal import send_signal as send_signal
+    from .kernel.shared_memory import SharedMemory as SharedMemory
+    from .kernel.shared_memory import SharedMemoryStatistics as SharedMemoryStatistics
     from .kernel.signal_runbook import SignalRunbook as SignalRunbook
     from .kernel.signals import SignalInfo as SignalInfo
     from .kernel.signals import SignalReceiver as SignalReceiver
     from .kernel.signals import open_signal_receiver as open_signal_receiver
+    from .kernel.sockets import PacketSocket as PacketSocket
+    from .kernel.sockets import PeerCredentials as PeerCredentials
+    from .kernel.sockets import SocketStatistics as SocketStatistics
+    from .kernel.sockets import SocketStream as SocketStream
+    from .kernel.sockets import connect_tcp as connect_tcp
+    from .kernel.sockets import connect_unix as connect_unix
+    from .kernel.sockets import create_socketpair as create_socketpair
     from .kernel.sysv_keys import ftok as ftok
     from .kernel.sysv_queue import SysVMessage as SysVMessage
     from .kernel.sysv_queue import SysVMessageQueue as SysVMessageQueue
     from .kernel.sysv_queue import SysVQueueStatistics as SysVQueueStatistics
+    from .kernel.sysv_shared_memory import SysVSharedMemory as SysVSharedMemory
+    from .kernel.sysv_shared_memory import SysVSharedMemoryStatistics as SysVSharedMemoryStatistics
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -86,20 +110,31 @@ _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
         "ObjectRemovedError PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError "
-        "ShutdownTimeout TaskQuarantined TaskTimeout UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
+        "ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed "
+        "WouldBlock"
     ),
+    "aioipc.kernel.datagrams": "Datagram DatagramSocket open_datagram_socket",
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
+    "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
+    "aioipc.kernel.listeners": "Listener listen_tcp listen_unix",
     "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
     ),
     "aioipc.kernel.semaphores": "SysVSemaphoreSet SysVSemaphoreStatistics",
+    "aioipc.kernel.posix_queue": "PosixMessage PosixMessageQueue PosixQueueStatistics",
+    "aioipc.kernel.posix_semaphore": "PosixSemaphore PosixSemaphoreStatistics",
     "aioipc.kernel.send_signal": "send_signal",
+    "aioipc.kernel.shared_memory": "SharedMemory SharedMemoryStatistics",
     "aioipc.kernel.signal_runbook": "SignalRunbook",
     "aioipc.kernel.signals": "SignalInfo SignalReceiver open_signal_receiver",
     "aioipc.kernel.sysv_keys": "ftok",
     "aioipc.kernel.sysv_queue": "SysVMessage SysVMessageQueue SysVQueueStatistics",
+    "aioipc.kernel.sockets": (
+        "PacketSocket PeerCredentials SocketStatistics SocketStream connect_tcp connect_unix create_socketpair"
+    ),
+    "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -114,14 +149,20 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 
 __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, errors last
     "CompletedPipeline",
+    "Datagram",
+    "DatagramSocket",
     "FifoAttribute",
     "FifoReceiveStream",
     "FifoSendStream",
     "GracefulShutdown",
+    "GuardedMemory",
     "Job",
     "Lines",
+    "Listener",
     "MapResults",
     "OutputLine",
+    "PacketSocket",
+    "PeerCredentials",
     "PipeAttribute",
     "PipeReceiveStatistics",
     "PipeReceiveStream",
@@ -131,9 +172,18 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Pool",
     "PoolExecutor",
     "PoolStatistics",
+    "PosixMessage",
+    "PosixMessageQueue",
+    "PosixQueueStatistics",
+    "PosixSemaphore",
+    "PosixSemaphoreStatistics",
+    "SharedMemory",
+    "SharedMemoryStatistics",
     "SignalInfo",
     "SignalReceiver",
     "SignalRunbook",
+    "SocketStatistics",
+    "SocketStream",
     "PoolWorker",
     "StreamResults",
     "SysVMessage",
@@ -141,11 +191,19 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SysVQueueStatistics",
     "SysVSemaphoreSet",
     "SysVSemaphoreStatistics",
+    "SysVSharedMemory",
+    "SysVSharedMemoryStatistics",
     "WorkerStatistics",
+    "connect_tcp",
+    "connect_unix",
     "create_pipe",
+    "create_socketpair",
     "current_worker",
     "ftok",
     "graceful_shutdown",
+    "listen_tcp",
+    "listen_unix",
+    "open_datagram_socket",
     "open_fifo_reader",
     "open_fifo_writer",
     "open_pipeline",
@@ -169,6 +227,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "ShutdownTimeout",
     "TaskQuarantined",
     "TaskTimeout",
+    "TornWriteError",
     "UnsupportedPlatform",
     "WorkerBootError",
     "WorkerCrashed",

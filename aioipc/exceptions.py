@@ -9,6 +9,7 @@
     ├── WouldBlock            an X_nowait call would have to wait (also anyio's)
     ├── SerializationError    something cannot be sent to another process (also TypeError)
     ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
+    ├── TornWriteError        a writer of guarded memory ended half-way
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
@@ -74,6 +75,20 @@ class SerializationError(IPCError, TypeError):
 
 class UnsupportedPlatform(IPCError, NotImplementedError):
     """The mechanism does not exist on this operating system."""
+
+
+class TornWriteError(IPCError):
+    """A writer of a `GuardedMemory` died, or left by an exception, half-way: what is there may be half old, half new.
+
+    ``pid`` is the process it was.
+    """
+
+    def __init__(self, message: str, *, pid: int = 0) -> None:
+        super().__init__(message)
+        self.pid: int = pid
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"pid": self.pid})
 
 
 class LineTooLong(IPCError, ValueError):

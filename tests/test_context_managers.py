@@ -75,6 +75,50 @@ async def FifoSendStream(stack: AsyncExitStack) -> Manager:
 
 
 @maker
+async def PosixMessageQueue(stack: AsyncExitStack) -> Manager:
+    return aioipc.PosixMessageQueue.create("/aioipc-context-manager")
+
+
+@maker
+async def PosixSemaphore(stack: AsyncExitStack) -> Manager:
+    return aioipc.PosixSemaphore.create("/aioipc-context-manager", 1)
+
+
+@maker
+async def SocketStream(stack: AsyncExitStack) -> Manager:
+    left, right = aioipc.create_socketpair()
+    await stack.enter_async_context(right)
+    return left
+
+
+@maker
+async def PacketSocket(stack: AsyncExitStack) -> Manager:
+    left, right = aioipc.create_socketpair("packets")
+    await stack.enter_async_context(right)
+    return left
+
+
+@maker
+async def DatagramSocket(stack: AsyncExitStack) -> Manager:
+    return aioipc.open_datagram_socket(f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket")
+
+
+@maker
+async def Listener(stack: AsyncExitStack) -> Manager:
+    return aioipc.listen_unix(f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket")
+
+
+@maker
+async def SharedMemory(stack: AsyncExitStack) -> Manager:
+    return aioipc.SharedMemory.create(100, name="/aioipc-context-manager")
+
+
+@maker
+async def SysVSharedMemory(stack: AsyncExitStack) -> Manager:
+    return aioipc.SysVSharedMemory.create(None, 100)
+
+
+@maker
 async def Pipeline(stack: AsyncExitStack) -> Manager:
     async def copy(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
         async for chunk in receive:

@@ -85,6 +85,16 @@ def private_memory(pid: int) -> int:
     return (int(resident) - int(shared)) * _PAGE
 
 
+def available_memory() -> int | None:
+    """Return how many bytes the machine can still give out without killing anybody; ``None`` where nobody knows."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file)
+        return 1024 * sum(int(fields[name].split()[0]) for name in (b"MemAvailable", b"SwapFree"))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 def _every_process() -> list[ProcessInfo]:
     try:
         names = os.listdir("/proc")

@@ -17,7 +17,6 @@ at again when it is open, since it may have been replaced. Symbolic links are fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
@@ -28,6 +27,7 @@ from typing import Any, TypeAlias
 
 from anyio import typed_attribute
 
+from .names import check_mode, unlink_if_same
 from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
 
 Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
@@ -76,7 +76,7 @@ class _FifoEnd(PipeEnd):
     def _release(self, fd: int) -> None:
         try:
             if self._remove:
-                _unlink(self._path, os.fstat(fd))
+                unlink_if_same(self._path, os.fstat(fd))
         finally:
             super()._release(fd)
 
@@ -197,10 +197,7 @@ def _check_arguments(path: Path, create: bool, mode: object, remove: bool) -> st
     name = os.fsdecode(path)
     if not name or "\0" in name:
         raise ValueError(f"{name!r} cannot be the path of a FIFO")
-    if not isinstance(mode, int) or isinstance(mode, bool):
-        raise TypeError(f"mode must be an int, not {type(mode).__name__}")
-    if not 0 <= mode <= 0o777:
-        raise ValueError(f"mode must be permissions between 0 and 0o777, not {mode:#o}")
+    check_mode(mode)
     if remove and not create:
         raise ValueError("remove=True takes away what create=True has made; without it there is nothing to remove")
     return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
@@ -267,11 +264,4 @@ def _forbidden(name: str, reason: str) -> PermissionError:
 
 def _take_back(name: str, made: os.stat_result | None, remove: bool) -> None:
     if remove and made is not None:
-        _unlink(name, made)
-
-
-def _unlink(name: str, known: os.stat_result) -> None:
-    """Remove the name, unless it is gone or leads to another file by now."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.samestat(os.lstat(name), known):
-            os.unlink(name)
+        unlink_if_same(name, made)

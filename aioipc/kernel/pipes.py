@@ -29,15 +29,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
-from anyio.abc import AsyncResource, ByteReceiveStream, ByteSendStream
+from anyio.abc import AsyncResource
 
 from aioipc._loop.guard import Guard
 from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
-from aioipc.exceptions import BrokenResourceError, ClosedResourceError, EndOfStream
+from aioipc.exceptions import ClosedResourceError
 
-from .buffers import Buffer, check_positive, check_target, item_size, read_size
-from .lines import Lines
+from .buffers import check_positive
+from .byte_ends import ByteReceiver, ByteSender
 
 
 class PipeAttribute(TypedAttributeSet):
@@ -133,10 +133,6 @@ class PipeEnd(AsyncResource, TypedAttributeProvider):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
-    def _count(self, count: int) -> None:
-        self._bytes += count
-        self._calls += 1
-
     def _release(self, fd: int) -> None:
         os.close(fd)
 
@@ -145,7 +141,7 @@ class PipeEnd(AsyncResource, TypedAttributeProvider):
             raise ClosedResourceError(f"the {self._name} is closed")
 
 
-class PipeReceiveStream(PipeEnd, ByteReceiveStream):
+class PipeReceiveStream(PipeEnd, ByteReceiver):
     """The read end of a pipe, as a byte stream; ``async for chunk in stream`` reads it to its end.
 
     ``fd`` is the read end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
@@ -161,72 +157,12 @@ class PipeReceiveStream(PipeEnd, ByteReceiveStream):
         super().__init__(fd, "read")
         self._guard = Guard("receiving from")
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Return what is in the pipe, at least one byte and at most ``max_bytes``; wait while it is empty.
-
-        Raises `EndOfStream` where the pipe is empty and every copy of its write end is closed,
-        `ClosedResourceError` where this end is or gets closed, `BusyResourceError` where another task is
-        receiving, `TypeError` or `ValueError` where ``max_bytes`` is no positive integer.
-        Cancelled: nothing was taken. See ``read(2)`` and ``pipe(7)``.
-        """
-        size = read_size(max_bytes)
-        guard = self._guard  # by hand, as it says itself; counted without a call, too
-        if guard.busy:
-            guard.refuse()
-        guard.busy = True
-        try:
-            data = await self._queue.take(self._read, self._fd, size)
-        finally:
-            guard.busy = False
-        if not data:
-            raise EndOfStream(self._others_gone)
-        self._bytes += len(data)
-        self._calls += 1
-        return data
-
-    def receive_nowait(self, max_bytes: int = 65536) -> bytes:
-        """Return what is in the pipe as `receive` does, or raise `WouldBlock` where it is empty."""
-        size = read_size(max_bytes)
-        with self._guard:
-            return self._received(self._queue.take_nowait(self._read, self._fd, size))
-
-    async def receive_into(self, buffer: bytearray | memoryview) -> int:
-        """Receive into the writable ``buffer``, and return how many of its bytes were filled, at least one.
-
-        Raises as `receive` does, `TypeError` where ``buffer`` cannot be written to and `ValueError` where it
-        is empty or not contiguous. Cancelled: nothing was taken, the buffer is untouched. See ``readv(2)``.
-        """
-        check_target(buffer)
-        with self._guard:
-            count = await self._queue.take(self._readv, self._fd, [buffer])
-        if not count:
-            raise EndOfStream(self._others_gone)
-        self._count(count)
-        return count
-
     def statistics(self) -> PipeReceiveStatistics:
         """Return how much was received, and what the pipe holds and can hold; works when closed too."""
         return PipeReceiveStatistics(self._bytes, self._calls, _buffered(self._fd), _capacity(self._fd))
 
-    def lines(self, *, encoding: str = "utf-8", errors: str = "strict", max_line: int | None = 1 << 20) -> Lines:
-        """Return an async iterator over the lines of text that the stream brings; see `Lines`.
 
-        Raises `LookupError` for an unknown ``encoding``, `ValueError` for one in which a line does not end
-        with the byte 10, `TypeError` or `ValueError` where ``max_line`` is no positive integer of bytes.
-        """
-        return Lines(self, encoding=encoding, errors=errors, max_line=max_line)
-
-    _read: Callable[[int, int], bytes] = staticmethod(os.read)
-    _readv: Callable[[int, list[bytearray | memoryview]], int] = staticmethod(os.readv)
-
-    def _received(self, data: bytes) -> bytes:
-        if not data:
-            raise EndOfStream(self._others_gone)
-        self._count(len(data))
-        return data
-
-
-class PipeSendStream(PipeEnd, ByteSendStream):
+class PipeSendStream(PipeEnd, ByteSender):
     """The write end of a pipe, as a byte stream.
 
     ``fd`` is the write end of a pipe or a FIFO, which the stream owns from then on: it becomes close-on-exec
@@ -243,57 +179,9 @@ class PipeSendStream(PipeEnd, ByteSendStream):
         super().__init__(fd, "write")
         self._guard = Guard("sending to")
 
-    async def send(self, item: Buffer) -> None:
-        """Put all of ``item`` into the pipe; wait while it is full.
-
-        Raises `BrokenResourceError` where every copy of the read end is closed (EPIPE), `ClosedResourceError`
-        where this end is or gets closed, `BusyResourceError` where another task is sending, `TypeError`
-        or `ValueError` where ``item`` is no contiguous bytes-like object.
-        Cancelled: nothing of an ``item`` of up to ``select.PIPE_BUF`` bytes was sent. Of a longer one a part
-        may have been, and ``statistics().bytes_sent`` has counted it. See ``write(2)`` and ``pipe(7)``.
-        """
-        size = item_size(item)
-        guard = self._guard  # by hand, as it says itself; counted without a call, too
-        if guard.busy:
-            guard.refuse()
-        guard.busy = True
-        try:
-            sent = await self._queue.take(os.write, self._fd, item)
-            self._bytes += sent
-            self._calls += 1
-            if sent < size:
-                await self._send_rest(item, sent)
-        except BrokenPipeError as error:
-            raise BrokenResourceError(self._others_gone) from error
-        finally:
-            guard.busy = False
-
-    def send_nowait(self, item: Buffer) -> int:
-        """Put into the pipe what goes at once, and return how many bytes that were, at least one.
-
-        Up to ``select.PIPE_BUF`` bytes go all or not at all. Nothing to send: 0.
-        Raises `WouldBlock` where the pipe is full, and as `send` does.
-        """
-        item_size(item)
-        with self._guard:
-            try:
-                sent = self._queue.take_nowait(os.write, self._fd, item)
-            except BrokenPipeError as error:
-                raise BrokenResourceError(self._others_gone) from error
-        self._count(sent)
-        return sent
-
     def statistics(self) -> PipeSendStatistics:
         """Return how much was sent, and what the pipe holds and can hold; works when closed too."""
         return PipeSendStatistics(self._bytes, self._calls, _buffered(self._fd), _capacity(self._fd))
-
-    async def _send_rest(self, item: Buffer, sent: int) -> None:
-        with memoryview(item) as view, view.cast("B") as octets:
-            while sent < len(octets):
-                with octets[sent:] as rest:
-                    count = await self._queue.take(os.write, self._fd, rest)
-                self._count(count)
-                sent += count
 
 
 def create_pipe(capacity: int | None = None) -> tuple[PipeReceiveStream, PipeSendStream]:

@@ -257,3 +257,21 @@ def test_a_front_that_cannot_be_given_back_stays() -> None:
 def test_a_size_that_cannot_be_is_refused() -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         open_anonymous_file("negative", -1)
+
+
+def test_sealed() -> None:
+    """Its size is fixed for ever, its content is not; another kind of file cannot be sealed, which is no error."""
+    fd = open_anonymous_file("shared", 10_000, sealed=True)
+    for size in (0, 9_999, 20_000):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, size)
+    assert os.pwrite(fd, b"x", 9_999) == 1
+    os.close(fd)
+    run_confined(
+        SECCOMP_EPERM,
+        """
+        import os
+        from aioipc._sys.anonymous_file import open_anonymous_file
+        os.ftruncate(open_anonymous_file("shared", 10_000, sealed=True), 5)
+        """,
+    ).check()

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from aioipc._sys.procfs import children, private_memory, process_info, running_in_sessions, session_members
+from aioipc._sys.procfs import (
+    available_memory,
+    children,
+    private_memory,
+    process_info,
+    running_in_sessions,
+    session_members,
+)
 
 from ..harness.processes import wait_ended, wait_gone, wait_state
 from ..harness.scripts import run_script, running_script
@@ -153,3 +160,9 @@ def test_private_memory_of_any_process() -> None:
         assert private_memory(child.pid) == 0  # a zombie has none
     assert private_memory(child.pid) == 0
     assert private_memory(os.getpid()) > 0
+
+
+def test_available_memory() -> None:
+    available = available_memory()
+    assert available is not None
+    assert 1 << 20 < available < 1 << 50

@@ -10,15 +10,22 @@ import pytest
 
 
 def compile_c(source: str, directory: Path, name: str = "program") -> Path:
-    """Compile a program with gcc, warnings as errors; skips the test without gcc."""
+    """Compile a program and return its path; skip the test where there is no gcc."""
     if shutil.which("gcc") is None:
-        pytest.skip("there is no gcc on this machine")
-    path = directory / name
-    path.with_suffix(".c").write_text(source)
-    command = ["gcc", "-Wall", "-Werror", "-O1", "-o", str(path), str(path.with_suffix(".c"))]
+        pytest.skip("there is no gcc to compile a C program with")
+    program = directory / name
+    program.with_suffix(".c").write_text(source)
+    command = ["gcc", "-Wall", "-Werror", "-O1", "-o", str(program), str(program.with_suffix(".c")), "-lrt", "-pthread"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
-    return path
+    return program
+
+
+def run_c(program: Path, *arguments: str) -> str:
+    """Run a program to its end; return what it wrote, without the newline at the end."""
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    return done.stdout.removesuffix("\n")
 
 
 def need(*programs: str) -> None:

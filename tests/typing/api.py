@@ -164,6 +164,65 @@ async def fifo(path: Path) -> None:
         assert_type(writer.send_nowait(b"x"), int)
 
 
+async def posix_objects() -> None:
+    async with aioipc.PosixMessageQueue.create("/jobs", max_messages=10, exist_ok=True) as queue:
+        assert_type(queue, aioipc.PosixMessageQueue)
+        await queue.send(b"x", priority=5)
+        message = await queue.receive()
+        assert_type(message, aioipc.PosixMessage)
+        assert_type(message.body, bytes)
+        assert_type(message.priority, int)
+        async for each in queue:
+            assert_type(each, aioipc.PosixMessage)
+        assert_type(queue.statistics(), aioipc.PosixQueueStatistics)
+        await queue.send("text")  # type: ignore[arg-type]
+    aioipc.PosixMessageQueue.open("/jobs", access="rw")  # type: ignore[arg-type]
+    async with aioipc.PosixSemaphore.create("/slots", 4) as slots, slots.held():
+        assert_type(slots.value, int)
+        assert_type(slots.statistics(), aioipc.PosixSemaphoreStatistics)
+
+
+async def shared_memory(lock: asyncio.Lock, slots: aioipc.PosixSemaphore) -> None:
+    with aioipc.SharedMemory.create(1 << 20, name="/x") as memory:
+        assert_type(memory, aioipc.SharedMemory)
+        assert_type(memory.buffer, memoryview)
+        assert_type(memory.statistics(), aioipc.SharedMemoryStatistics)
+    async with aioipc.SysVSharedMemory.create(None, 100) as segment:
+        assert_type(segment.statistics().attached, int)
+        assert_type(aioipc.SysVSharedMemory.open(id=segment.id).statistics(), aioipc.SysVSharedMemoryStatistics)
+    guarded = aioipc.GuardedMemory(segment, lock)
+    async with guarded.read() as view:
+        assert_type(view, memoryview)
+    async with aioipc.GuardedMemory(memory, slots.held).write(repair=True) as view:
+        view[0] = 1
+
+
+async def sockets(path: Path) -> None:
+    left, right = aioipc.create_socketpair()
+    assert_type(left, aioipc.SocketStream)
+    assert_type(await right.receive(), bytes)
+    one, _ = aioipc.create_socketpair("packets")
+    assert_type(one, aioipc.PacketSocket)
+    await one.send(b"x", descriptors=[0])
+    assert_type(await one.receive_descriptors(), tuple[bytes, list[int]])
+    assert_type(one.peer, aioipc.PeerCredentials)
+    assert_type(one.statistics(), aioipc.SocketStatistics)
+    async with aioipc.listen_unix(path, "packets") as listener:
+        assert_type(listener, aioipc.Listener[aioipc.PacketSocket])
+        async for connection in listener:
+            assert_type(connection, aioipc.PacketSocket)
+    assert_type(await aioipc.connect_unix(path), aioipc.SocketStream)
+    assert_type(await aioipc.connect_unix(path, "packets"), aioipc.PacketSocket)
+    async with await aioipc.listen_tcp("localhost", 0) as tcp:
+        assert_type(await tcp.accept(), aioipc.SocketStream)
+    async with aioipc.open_datagram_socket(path) as datagrams:
+        assert_type(datagrams, aioipc.DatagramSocket)
+        message = await datagrams.receive()
+        assert_type(message, aioipc.Datagram)
+        assert_type(message.sender, str | None)
+    aioipc.create_socketpair("datagram")  # type: ignore[call-overload]
+
+
 async def upper(receive: aioipc.PipeReceiveStream, send: aioipc.PipeSendStream) -> None:
     await send.send((await receive.receive()).upper())
 
@@ -212,7 +271,8 @@ def errors(crash: aioipc.WorkerCrashed) -> None:
     assert_type(crash.oom, bool)
     base: aioipc.IPCError = crash
     timeout: TimeoutError = aioipc.TaskTimeout()
-    del base, timeout
+    removed: OSError = aioipc.ObjectRemovedError()
+    del base, timeout, removed
 
 
 class TestPipe(ByteStreamConformance):
