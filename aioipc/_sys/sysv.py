@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 import platform
 import sys
 from dataclasses import dataclass
 
 from ..exceptions import UnsupportedPlatform
+from . import library
 
 IPC_PRIVATE = 0
 IPC_CREAT = 0o1000
@@ -71,10 +71,8 @@ def check_platform() -> None:
 
 def failure() -> OSError:
     """Return the error of the call that has just failed, as the subclass that Python has for its errno."""
-    number = ctypes.get_errno()
-    if number == errno.ENOMSG:
-        return BlockingIOError(number, "there is no such message")
-    return OSError(number, os.strerror(number))
+    error = library.failure()
+    return BlockingIOError(error.errno, "there is no such message") if error.errno == errno.ENOMSG else error
 
 
 def sysctl(name: str, field: int = 0) -> int | None:

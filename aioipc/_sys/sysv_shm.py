@@ -9,31 +9,16 @@ from typing import NamedTuple
 from aioipc.exceptions import UnsupportedPlatform
 
 from .library import failure, library_with
+from .sysv import IPC_RMID, IPC_STAT, Permissions
 
-IPC_PRIVATE = 0
-IPC_CREAT, IPC_EXCL = 0o1000, 0o2000
-_IPC_RMID, _IPC_STAT = 0, 2
 _SHM_RDONLY = 0o10000
 _SHM_DEST = 0o1000
 _FAILED = ctypes.c_void_p(-1).value
 
 
-class _Perm(ctypes.Structure):
-    _fields_ = (
-        ("key", ctypes.c_int),
-        ("uid", ctypes.c_uint),
-        ("gid", ctypes.c_uint),
-        ("cuid", ctypes.c_uint),
-        ("cgid", ctypes.c_uint),
-        ("mode", ctypes.c_ushort),  # the kernel's upper half is padding
-        ("pad", ctypes.c_ushort * 3),
-        ("reserved", ctypes.c_ulong * 2),
-    )
-
-
 class _Status(ctypes.Structure):
     _fields_ = (
-        ("perm", _Perm),
+        ("perm", Permissions),
         ("segsz", ctypes.c_size_t),
         ("atime", ctypes.c_long),
         ("dtime", ctypes.c_long),
@@ -91,7 +76,7 @@ def detach(address: int) -> None:
 def status(ident: int) -> Status:
     """Return what is known of a segment. Raises as ``shmctl(2)``."""
     found = _Status()
-    if _library().shmctl(ident, _IPC_STAT, ctypes.byref(found)):
+    if _library().shmctl(ident, IPC_STAT, ctypes.byref(found)):
         raise failure()
     perm = found.perm
     removed = bool(perm.mode & _SHM_DEST)
@@ -100,7 +85,7 @@ def status(ident: int) -> Status:
 
 def remove(ident: int) -> None:
     """Remove the segment; it goes when nobody has it attached any more. Raises as ``shmctl(2)``."""
-    if _library().shmctl(ident, _IPC_RMID, None):
+    if _library().shmctl(ident, IPC_RMID, None):
         raise failure()
 
 

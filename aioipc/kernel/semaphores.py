@@ -27,8 +27,9 @@ from aioipc._loop.object_readiness import ObjectReadiness
 from aioipc._sys import sysv, sysv_semaphores
 from aioipc._sys.sysv_semaphores import LARGEST, Operation
 
+from .names import check_range
 from .semaphore_undo import holdings
-from .sysv_keys import check_integer, check_key, find, make_or_find
+from .sysv_keys import check_key, find, make_or_find
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V semaphore set", "the first or the last number of kernel.sem"
@@ -104,7 +105,7 @@ class SysVSemaphoreSet(SysVObject):
         (kernel.sem), `UnsupportedPlatform`, `TypeError` or `ValueError` for wrong arguments.
         """
         key = None if key is None else check_key(key)
-        check_integer("mode", mode, 0, 0o777)
+        check_range("mode", mode, 0, 0o777)
         numbers = _check_values(values)
         largest = sysv.sysctl("sem", 0)
         if largest is not None and len(numbers) > largest:
@@ -134,7 +135,7 @@ class SysVSemaphoreSet(SysVObject):
             key = check_key(key)
             return cls._found(find(_getter(0), _KIND, key), key)
         sysv.check_platform()
-        return cls._found(check_integer("id", id, 0, (1 << 31) - 1), None)
+        return cls._found(check_range("id", id, 0, (1 << 31) - 1), None)
 
     @classmethod
     def _found(cls, id: int, key: int | None, expected: int | None = None) -> Self:
@@ -236,7 +237,7 @@ class SysVSemaphoreSet(SysVObject):
         Raises as `values` does, `TypeError` or `ValueError` for wrong arguments.
         """
         self._check_index(index)
-        check_integer("value", value, 0, LARGEST)
+        check_range("value", value, 0, LARGEST)
         self._set([value], index)
 
     def set_values(self, values: Sequence[int]) -> None:
@@ -345,7 +346,7 @@ class SysVSemaphoreSet(SysVObject):
         found = []
         for index, delta in operations:
             self._check_index(index)
-            found.append(Operation(index, check_integer("what to add", delta, -LARGEST, LARGEST), undo and delta != 0))
+            found.append(Operation(index, check_range("what to add", delta, -LARGEST, LARGEST), undo and delta != 0))
         if not found:
             raise ValueError("there is no operation to do")
         most = sysv.sysctl("sem", 2) if len(found) > 1 else None
@@ -357,7 +358,7 @@ class SysVSemaphoreSet(SysVObject):
         return tuple(found)
 
     def _check_index(self, index: int) -> None:
-        check_integer("index", index, 0, self._count - 1)
+        check_range("index", index, 0, self._count - 1)
 
     def _explained(self, error: OSError) -> OSError:
         if error.errno == errno.ERANGE:
@@ -421,11 +422,11 @@ def _getter(count: int) -> Callable[[int, int], int]:
 
 
 def _check_amount(n: int) -> int:
-    return check_integer("n", n, 1, LARGEST)
+    return check_range("n", n, 1, LARGEST)
 
 
 def _check_values(values: Sequence[int]) -> list[int]:
-    numbers = [check_integer("each of values", value, 0, LARGEST) for value in values]
+    numbers = [check_range("each of values", value, 0, LARGEST) for value in values]
     if not 1 <= len(numbers) <= _LARGEST_SET:
         raise ValueError(f"a set has 1 to {_LARGEST_SET} semaphores, not {len(numbers)}")
     return numbers

@@ -11,6 +11,8 @@ from typing import TypeAlias
 from aioipc._sys import sysv
 from aioipc._sys.sysv import IPC_CREAT, IPC_EXCL
 
+from .names import check_range
+
 Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 
@@ -26,7 +28,7 @@ def ftok(path: Path, id: int, *, allow_zero: bool = False) -> int:
     Raises `ValueError` where the low 8 bits are 0, `TypeError` where ``id`` is no integer, and the `OSError` of
     ``stat(2)``, as `FileNotFoundError`.
     """
-    number = check_integer("id", id, -(1 << 31), (1 << 32) - 1) & 0xFF
+    number = check_range("id", id, -(1 << 31), (1 << 32) - 1) & 0xFF
     if number == 0 and not allow_zero:
         raise ValueError(f"of the id only the low 8 bits count, and those of {id} are 0, so it tells nothing apart")
     found = os.stat(path)
@@ -36,19 +38,10 @@ def ftok(path: Path, id: int, *, allow_zero: bool = False) -> int:
 
 def check_key(key: object) -> int:
     """Return a key as C has it, a signed number of 32 bits."""
-    number = check_integer("key", key, -(1 << 31), (1 << 32) - 1)
+    number = check_range("key", key, -(1 << 31), (1 << 32) - 1)
     if number == 0:
         raise ValueError("the key 0 (IPC_PRIVATE) stands for a private object: give None, or no key")
     return number - (1 << 32) if number >= 1 << 31 else number
-
-
-def check_integer(name: str, value: object, lowest: int, highest: int) -> int:
-    """Raise `TypeError` where it is no integer, `ValueError` where it is out of range; return it."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name} must be between {lowest} and {highest}, not {value}")
-    return value
 
 
 def make_or_find(

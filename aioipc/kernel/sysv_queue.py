@@ -30,7 +30,8 @@ from aioipc._sys.sysv_messages import MSG_COPY, MSG_EXCEPT
 from aioipc.exceptions import UnsupportedPlatform, WouldBlock
 
 from .buffers import Buffer, item_size
-from .sysv_keys import check_integer, check_key, find, make_or_find
+from .names import check_range
+from .sysv_keys import check_key, find, make_or_find
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V message queue", "kernel.msgmni"
@@ -143,9 +144,9 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         (kernel.msgmni), `UnsupportedPlatform`, `TypeError` or `ValueError` for wrong arguments.
         """
         key = None if key is None else check_key(key)
-        check_integer("mode", mode, 0, 0o777)
+        check_range("mode", mode, 0, 0o777)
         if max_bytes is not None:
-            check_integer("max_bytes", max_bytes, 1, _MOST_BYTES)
+            check_range("max_bytes", max_bytes, 1, _MOST_BYTES)
         id, made = make_or_find(sysv_messages.get, _KIND, _LIMIT, key, mode, exist_ok)
         queue = cls(id, key, remove=remove and made)
         if made and max_bytes is not None:
@@ -170,7 +171,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
             key = check_key(key)
             return cls(find(sysv_messages.get, _KIND, key), key, remove=False)
         sysv.check_platform()
-        number = check_integer("id", id, 0, (1 << 31) - 1)
+        number = check_range("id", id, 0, (1 << 31) - 1)
         try:
             found = sysv_messages.status(number).owner.key
         except PermissionError:
@@ -231,7 +232,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         before it are returned. Cancelled: nothing was taken.
         """
         place = self._receiving_place(type, except_type, max_size)
-        check_integer("max_messages", max_messages, 1, _LONG_MAX)
+        check_range("max_messages", max_messages, 1, _LONG_MAX)
         probe = _probe(place)
         probe.users += 1
         try:
@@ -248,7 +249,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     ) -> list[SysVMessage]:
         """Take all messages that fit, at most ``max_messages``, or raise `WouldBlock` where there is none."""
         place = self._receiving_place(type, except_type, max_size)
-        check_integer("max_messages", max_messages, 1, _LONG_MAX)
+        check_range("max_messages", max_messages, 1, _LONG_MAX)
         found = self._take_nowait(place, self._get, _probe(place), max_messages, max_size)
         if self._in_loop():
             self._senders.readiness.nudge()
@@ -260,7 +261,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         Raises `WouldBlock` where there are not so many, `UnsupportedPlatform` where the kernel is built without
         MSG_COPY (CONFIG_CHECKPOINT_RESTORE), and else as `receive`.
         """
-        check_integer("index", index, 0, _LONG_MAX)
+        check_range("index", index, 0, _LONG_MAX)
         self._check_open()
         try:
             return SysVMessage(*self._room.receive(self.id, index, MSG_COPY))
@@ -304,7 +305,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         kernel.msgmnb and you may not exceed limits (CAP_SYS_RESOURCE); `ClosedResourceError`, `ObjectRemovedError`,
         `TypeError`, `ValueError`.
         """
-        check_integer("max_bytes", max_bytes, 1, _MOST_BYTES)
+        check_range("max_bytes", max_bytes, 1, _MOST_BYTES)
         self._check_open()
         try:
             sysv_messages.set_max_bytes(self.id, max_bytes)
@@ -322,11 +323,11 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         if except_type is not None:
             if type != 0:
                 raise ValueError("type and except_type exclude each other")
-            pattern = _Pattern(check_integer("except_type", except_type, 1, _LONG_MAX), MSG_EXCEPT)
+            pattern = _Pattern(check_range("except_type", except_type, 1, _LONG_MAX), MSG_EXCEPT)
         else:
-            pattern = _Pattern(check_integer("type", type, -_LONG_MAX, _LONG_MAX), 0)
+            pattern = _Pattern(check_range("type", type, -_LONG_MAX, _LONG_MAX), 0)
         if max_size is not None:
-            check_integer("max_size", max_size, 0, _LONG_MAX)
+            check_range("max_size", max_size, 0, _LONG_MAX)
         return self._receivers.get(pattern)
 
     def _put(self, item: Buffer, type: int) -> None:
@@ -388,7 +389,7 @@ def _probe(place: Place[ObjectReadiness]) -> _Messages:
 
 def _check_sent(item: Buffer, type: int) -> None:
     item_size(item)
-    check_integer("type", type, 1, _LONG_MAX)
+    check_range("type", type, 1, _LONG_MAX)
 
 
 def _is_there(id: int) -> bool:

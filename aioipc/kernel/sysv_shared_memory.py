@@ -12,12 +12,13 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from aioipc._sys import sysv_shm
+from aioipc._sys import sysv, sysv_shm
 from aioipc._sys.mappings import attach_segment
 from aioipc.exceptions import ObjectRemovedError
 
 from .names import check_mode, check_range
 from .segment import Segment
+from .sysv_keys import check_key
 
 _LARGEST = (1 << 62) - 1
 _GONE = (errno.EINVAL, errno.EIDRM)
@@ -60,12 +61,12 @@ class SysVSharedMemory(Segment):
         Raises `FileExistsError` where there is one, `PermissionError`, `OSError` with EINVAL, ENOSPC or ENOMEM above
         the limits of the system, which it names, `UnsupportedPlatform`, `TypeError` or `ValueError`.
         """
-        number = sysv_shm.IPC_PRIVATE if key is None else _check_key(key)
+        number = sysv.IPC_PRIVATE if key is None else check_key(key)
         check_range("size", size, 1, _LARGEST)
         check_mode(mode)
         while True:
             try:
-                ident = sysv_shm.get(number, size, sysv_shm.IPC_CREAT | sysv_shm.IPC_EXCL | mode)
+                ident = sysv_shm.get(number, size, sysv.IPC_CREAT | sysv.IPC_EXCL | mode)
             except OSError as error:
                 if not (exist_ok and error.errno == errno.EEXIST):
                     raise _explained(error, key, size) from None
@@ -88,7 +89,7 @@ class SysVSharedMemory(Segment):
         if id is not None:
             check_range("id", id, 0, (1 << 31) - 1)
             return cls._attached(id, None, readonly=readonly)
-        number = _check_key(key)
+        number = check_key(key)
         return cls._attached(_get(number, 0), number, readonly=readonly)
 
     @classmethod
@@ -142,14 +143,6 @@ class SysVSharedMemory(Segment):
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
-
-
-def _check_key(key: object) -> int:
-    """Return the key as ``shmget(2)`` takes it: keys above 2**31 are what C prints as ``%x`` of a negative one."""
-    number = check_range("key", key, -(1 << 31), (1 << 32) - 1)
-    if number == sysv_shm.IPC_PRIVATE:
-        raise ValueError("key 0 is IPC_PRIVATE, which nobody can find; pass None for a private segment")
-    return number
 
 
 def _get(key: int, size: int) -> int:

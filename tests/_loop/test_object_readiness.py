@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import itertools
 import os
 import signal
 import threading
@@ -19,7 +18,6 @@ import pytest
 
 from aioipc import ClosedResourceError, SysVMessageQueue, SysVSemaphoreSet
 from aioipc._loop import wait_threads
-from aioipc._loop.back_off import FIRST, LONGEST, BackOffReadiness
 from aioipc._loop.object_readiness import KEPT, ObjectReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._loop.waits import PAUSE, Wait
@@ -461,42 +459,3 @@ async def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
         await eventually_async(lambda: other.asked)
         readiness.close()
         another.close()
-
-
-class TestBackOff:
-    async def test_reports_after_pauses_that_grow_while_it_is_for_nothing(self) -> None:
-        back_off, times = BackOffReadiness(), [time.monotonic()]
-        report = asyncio.Event()
-        for _ in range(7):
-            report.clear()
-            back_off.arm(lambda: bool(report.set()))
-            await report.wait()
-            times.append(time.monotonic())
-            back_off.disarm()
-        pauses = [after - before for before, after in itertools.pairwise(times)]
-        for pause, expected in zip(pauses, (0.001, 0.002, 0.004, 0.008, 0.016, 0.02, 0.02), strict=True):
-            assert pause >= expected * 0.9 - 0.001  # the loop's clock has a grain of 1 ms
-        assert back_off._pause == LONGEST
-        back_off.arm(lambda: bool(report.set()))
-        back_off.close()
-
-    async def test_success_shortens_the_pause_again(self) -> None:
-        back_off, report = BackOffReadiness(), asyncio.Event()
-        for _ in range(5):
-            back_off.arm(lambda: bool(report.set()))
-            back_off.disarm()
-        back_off.arm(lambda: bool(report.set()))
-        await report.wait()
-        back_off.arm(lambda: bool(report.set()))
-        assert back_off._pause == FIRST
-        back_off.close()
-
-    async def test_a_nudge_reports_at_once(self) -> None:
-        back_off, reports = BackOffReadiness(), []
-        back_off.nudge()
-        back_off.arm(lambda: bool(reports.append(1)))
-        back_off.nudge()
-        assert reports == [1]
-        await asyncio.sleep(2 * FIRST)
-        assert reports == [1]
-        back_off.close()
