@@ -18,6 +18,7 @@ import pytest
 
 from aioipc import ClosedResourceError, SysVMessageQueue, SysVSemaphoreSet
 from aioipc._loop import wait_threads
+from aioipc._loop.back_off import LONGEST
 from aioipc._loop.object_readiness import KEPT, ObjectReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._loop.waits import PAUSE, Wait
