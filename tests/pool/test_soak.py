@@ -15,7 +15,9 @@ import faulthandler
 import inspect
 import os
 import random
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +50,11 @@ class Round:
         self._seconds = seconds
         self._chance = random.Random(seed)
         self.ledger = Ledger(Journal(directory / f"journal-{seed}"), random.Random(seed + 1))
+        self._output: list[aioipc.OutputLine] = []
         self._options = self._invent_options()
         self._ending = self._chance.choice(["leave", "leave", "raise", "cancel"])
         self._stage = "opening"
+        self._tasks: list[asyncio.Task[None]] = []
         self.pool = aioipc.Pool(**self._options)
         self.tormentor = Tormentor(self.pool, random.Random(seed + 2))
         limited = self._options["max_pending"] is not None
@@ -77,7 +81,7 @@ class Round:
             "max_tasks": chance.choice([None, None, 1, 50]),
             "max_age": chance.choice([None, None, 1.0]),
             "max_pending": chance.choice([None, None, 5, 100]),
-            "capture": chance.choice([False, True]),
+            "capture": chance.choice([True, self._output.append]),
         }
 
     async def run(self) -> None:
@@ -87,29 +91,47 @@ class Round:
         main = asyncio.create_task(self._main())
         try:
             await self._watch(main)
+        except BaseException:
+            await self._give_up(main)
+            raise
         finally:
-            self._users.over = True
-            main.cancel()
-            await asyncio.wait([main], timeout=10)
             loop.set_exception_handler(None)
         self._check()
 
+    async def _give_up(self, main: asyncio.Task[None]) -> None:
+        """End all tasks, by force where they wait for something that was lost; else there would be no report."""
+        print(self.report(), file=sys.stderr, flush=True)  # in case that this does not end either
+        self._users.over = True
+        with suppress(Exception):
+            main.cancel()
+        await asyncio.wait([main], timeout=10)
+        for _ in range(100):
+            left = [task for task in (*self._tasks, main) if not task.done()]
+            for task in left:
+                waits_for = getattr(task, "_fut_waiter", None)
+                if isinstance(waits_for, asyncio.Future) and not isinstance(waits_for, asyncio.Task):
+                    asyncio.Future.cancel(waits_for)  # not its own `cancel`: what is broken is not to be asked
+                else:
+                    with suppress(Exception):
+                        task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=0.05)
+
     async def _main(self) -> None:
-        users: list[asyncio.Task[None]] = []
         try:
-            await self._use(users)
+            await self._use()
         except Left:
             pass
         except asyncio.CancelledError:
             if self._ending != "cancel":
                 raise
         self._stage = "the pool is closed"
-        await asyncio.gather(*users)
+        await asyncio.gather(*self._tasks)
 
-    async def _use(self, users: list[asyncio.Task[None]]) -> None:
+    async def _use(self) -> None:
         async with self.pool:
             self._stage = "in use"
-            users += self._users.start()
+            self._tasks = self._users.start()
             torment = asyncio.create_task(self.tormentor.run())
             try:
                 await asyncio.wait([torment], timeout=self._seconds)
