@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._loop.change import Change
 from .._loop.fairness import current_turn
 from ..exceptions import PoolClosed, RemoteError
 from .functions import FunctionTable
 from .job import Task
+from .results import Results
 
 if TYPE_CHECKING:
     from .master import Master
@@ -38,47 +38,13 @@ class MapTask(Task):
     """Bytes of its arguments as they were sent."""
 
 
-class MapResults(Generic[T]):
+class MapResults(Results[T]):
     """The results of `Pool.map`: an async iterator, and an async context manager that cancels what is left.
 
     A task's exception is raised where its result would have come, and ends the map (unless it returns
     exceptions). Leaving the ``async with``, `aclose`, or dropping the object cancels the tasks that remain.
     Cancelling a task that waits for the next result loses none: it comes with the next request.
     """
-
-    def __init__(self, state: MapState) -> None:
-        self._state = state
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        result: T = await self._state.next()
-        return result
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Cancel the tasks that remain and wait until nothing of them runs; may be called twice.
-
-        Cancelling it leaves them ending by themselves.
-        """
-        self._state.close()
-        await self._state.wait_settled()
-
-    def __del__(self) -> None:
-        state = getattr(self, "_state", None)
-        if state is not None and not state.closed:
-            state.close_later()
-
-    def __repr__(self) -> str:
-        return f"<MapResults {self._state!r}>"
 
 
 class MapState:

@@ -11,8 +11,7 @@ import contextlib
 import pickle
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._loop.change import Change
 from .._loop.fairness import current_turn
@@ -20,6 +19,7 @@ from ..exceptions import BusyResourceError, PoolClosed, RemoteError
 from ..wire.framing import Buffer, ProtocolError
 from ..wire.pool_protocol import decode_end
 from .job import Task
+from .results import Results
 
 if TYPE_CHECKING:
     from .master import Master
@@ -65,47 +65,13 @@ class StreamTask(Task):
         return self._end[1:]
 
 
-class StreamResults(Generic[T]):
+class StreamResults(Results[T]):
     """The items of `Pool.stream`: an async iterator, and an async context manager that ends the generator.
 
     The generator's exception is raised after the items before it. Leaving the ``async with``, `aclose`, or dropping
     the object cancels the generator in its worker, so that its ``finally`` runs. One task at a time may wait for an
     item (BusyResourceError); cancelling it loses none: it comes with the next request.
     """
-
-    def __init__(self, state: StreamState) -> None:
-        self._state = state
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        item: T = await self._state.next()
-        return item
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Cancel the generator and wait until nothing of it runs; may be called twice.
-
-        Cancelling it leaves it ending by itself.
-        """
-        self._state.close()
-        await self._state.wait_settled()
-
-    def __del__(self) -> None:
-        state = getattr(self, "_state", None)
-        if state is not None and not state.closed:
-            state.close_later()
-
-    def __repr__(self) -> str:
-        return f"<StreamResults {self._state!r}>"
 
 
 class StreamState:
