@@ -17,8 +17,8 @@ from aioipc.exceptions import BrokenResourceError
 
 from .buffers import Buffer, item_size
 from .listeners import bind_datagram
-from .names import check_mode, unlink_if_same
-from .socket_base import Socket, check_path
+from .names import check_mode
+from .socket_base import BoundSocket, check_path
 
 
 class Datagram(NamedTuple):
@@ -38,16 +38,14 @@ class _Room(WaitQueue):
         self.users = 0
 
 
-class DatagramSocket(Socket):
+class DatagramSocket(BoundSocket):
     """A UNIX datagram socket; `open_datagram_socket` makes it. Any number of tasks may send and receive."""
 
     _label = "datagram socket"
 
     def __init__(self, sock: socket.socket, path: str | None = None) -> None:
-        super().__init__(sock)
+        super().__init__(sock, path)
         self._rooms: dict[str, _Room] = {}  # of the receivers that somebody sends to
-        self.path: str | None = path
-        self._made = os.lstat(path) if path is not None else None
         self._one_byte = bytearray(1)
 
     async def receive(self) -> Datagram:
@@ -114,13 +112,6 @@ class DatagramSocket(Socket):
                 text = f"a message of {item_size(item)} bytes does not fit in the send buffer (SO_SNDBUF)"
                 raise ValueError(text) from None
             raise OSError(error.errno, error.strerror, path) from None
-
-    def _release(self, sock: socket.socket) -> None:
-        try:
-            if self.path is not None and self._made is not None:
-                unlink_if_same(self.path, self._made)
-        finally:
-            super()._release(sock)
 
 
 def open_datagram_socket(path: str | os.PathLike[str] | None = None, *, mode: int = 0o600) -> DatagramSocket:

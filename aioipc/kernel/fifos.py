@@ -27,12 +27,13 @@ from typing import Any, TypeAlias
 
 from anyio import typed_attribute
 
+from aioipc._loop.back_off import BackOffReadiness
+from aioipc._loop.wait_queue import WaitQueue
+
 from .names import check_mode, unlink_if_same
 from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
 
 Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02  # seconds between two looks for a reader
 
 _KINDS = {
     stat.S_IFREG: "a regular file",
@@ -181,15 +182,21 @@ async def open_fifo_writer(
 
 
 async def _wait_for_reader(name: str, suspicious: bool) -> int:
-    pause = FIRST_PAUSE
-    while True:
-        try:
-            return _open(name, os.O_WRONLY, suspicious)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
+    queue = WaitQueue(BackOffReadiness(), f"FIFO {name}")
+    try:
+        return await queue.take(_open_if_read, name, suspicious)
+    finally:
+        queue.close(lambda: None)
+
+
+def _open_if_read(name: str, suspicious: bool) -> int:
+    """Open the FIFO for writing; `BlockingIOError` where nobody has it open for reading."""
+    try:
+        return _open(name, os.O_WRONLY, suspicious)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise BlockingIOError from None
+        raise
 
 
 def _check_arguments(path: Path, create: bool, mode: object, remove: bool) -> str:

@@ -23,13 +23,13 @@ from collections.abc import Iterator
 from typing import Generic, Literal, Self, TypeVar, cast, overload
 
 from .names import check_mode, check_range, unlink_if_same
-from .socket_base import Socket, check_path
+from .socket_base import BoundSocket, check_path
 from .sockets import Kind, PacketSocket, SocketStream, check_kind
 
 T_co = TypeVar("T_co", SocketStream, PacketSocket, covariant=True)
 
 
-class Listener(Socket, Generic[T_co]):
+class Listener(BoundSocket, Generic[T_co]):
     """A listening socket; ``async for connection in listener`` accepts for ever.
 
     `listen_unix` and `listen_tcp` make it. Any number of tasks may accept.
@@ -38,10 +38,8 @@ class Listener(Socket, Generic[T_co]):
     _label = "listener"
 
     def __init__(self, sock: socket.socket, path: str | None = None) -> None:
-        super().__init__(sock)
+        super().__init__(sock, path)
         self._kind = SocketStream if sock.type == socket.SOCK_STREAM else PacketSocket
-        self.path: str | None = path
-        self._made = os.lstat(path) if path is not None else None
 
     async def accept(self) -> T_co:
         """Return the next connection; wait while there is none.
@@ -76,13 +74,6 @@ class Listener(Socket, Generic[T_co]):
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
-
-    def _release(self, sock: socket.socket) -> None:
-        try:
-            if self.path is not None and self._made is not None:
-                unlink_if_same(self.path, self._made)
-        finally:
-            super()._release(sock)
 
 
 @overload

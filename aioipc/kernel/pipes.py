@@ -9,8 +9,6 @@ that the parent shares, so its next ``print`` could fail. A new pipe that would 
 (a daemon has closed them) is moved up, so that nobody's error message ends in a pipe.
 
 Python ignores SIGPIPE, so a pipe without a reader is the error EPIPE and no signal.
-
-The file is longer than most here because both ends and the making of a pair are one thing.
 """
 
 from __future__ import annotations

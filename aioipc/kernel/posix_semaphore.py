@@ -15,8 +15,8 @@ import contextlib
 import errno
 import os
 import warnings
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from anyio.abc import AsyncResource
@@ -25,6 +25,7 @@ from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import posix_sem
 
+from .held import Held
 from .names import check_mode, check_posix_name, check_range
 
 
@@ -122,12 +123,12 @@ class PosixSemaphore(AsyncResource):
         self._released += 1
         self._back_off.nudge()
 
-    def held(self) -> Held:
+    def held(self) -> AbstractAsyncContextManager[None]:
         """Return an async context manager that takes one and gives it back: ``async with semaphore.held():``.
 
         It raises what `acquire` and `release` raise. Cancelled while it waits: none was taken.
         """
-        return Held(self)
+        return Held(self.acquire, self.release)
 
     @property
     def value(self) -> int:
@@ -181,24 +182,6 @@ class PosixSemaphore(AsyncResource):
                 self.remove()
         finally:
             self._ours.close()
-
-
-class Held:
-    """Takes one of a semaphore on entering, and gives it back on leaving; `PosixSemaphore.held` makes it."""
-
-    def __init__(self, semaphore: PosixSemaphore) -> None:
-        self._semaphore = semaphore
-
-    async def __aenter__(self) -> None:
-        await self._semaphore.acquire()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._semaphore.release()
 
 
 def _explained(error: OSError, name: str) -> OSError:

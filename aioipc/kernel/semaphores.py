@@ -20,13 +20,14 @@ import os
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from types import TracebackType
+from functools import partial
 from typing import NamedTuple, Self
 
 from aioipc._loop.object_readiness import ObjectReadiness
 from aioipc._sys import sysv, sysv_semaphores
 from aioipc._sys.sysv_semaphores import LARGEST, Operation
 
+from .held import Held
 from .names import check_range
 from .semaphore_undo import holdings
 from .sysv_keys import check_key, find, make_or_find
@@ -212,7 +213,7 @@ class SysVSemaphoreSet(SysVObject):
         Cancelled while it waits: nothing was taken. Cancelled inside: it is given back.
         """
         self._check_single(index, -_check_amount(n), undo)
-        return _Held(self, n, index, undo)
+        return Held(partial(self.acquire, n, index=index, undo=undo), partial(self.release, n, index=index))
 
     def value(self, index: int = 0) -> int:
         """Return the value of a semaphore now. Raises as `values` does, and `ValueError` for a wrong index."""
@@ -371,33 +372,11 @@ class SysVSemaphoreSet(SysVObject):
         finally:
             holdings.forget(self.id)
 
-    def _exists(self) -> bool:
-        try:
-            sysv_semaphores.status(self.id)
-        except OSError as error:
-            return error.errno not in sysv.GONE
-        return True
+    def _look(self) -> None:
+        sysv_semaphores.status(self.id)
 
     def _close_places(self) -> None:
         self._places.close()
-
-
-class _Held(AbstractAsyncContextManager[None]):
-    """Holds an amount of a semaphore from entering to leaving."""
-
-    def __init__(self, semaphores: SysVSemaphoreSet, n: int, index: int, undo: bool) -> None:
-        self._semaphores, self._n, self._index, self._undo = semaphores, n, index, undo
-
-    async def __aenter__(self) -> None:
-        await self._semaphores.acquire(self._n, index=self._index, undo=self._undo)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._semaphores.release(self._n, index=self._index)
 
 
 def _line(operations: tuple[Operation, ...]) -> Hashable:

@@ -15,6 +15,8 @@ from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import ClosedResourceError
 
+from .names import unlink_if_same
+
 _UCRED = struct.Struct("iII")
 
 
@@ -82,6 +84,22 @@ class Socket(AsyncResource):
 
     def _release(self, sock: socket.socket) -> None:
         sock.close()
+
+
+class BoundSocket(Socket):
+    """A socket that may have made a path, which goes when it is closed."""
+
+    def __init__(self, sock: socket.socket, path: str | None) -> None:
+        super().__init__(sock)
+        self.path: str | None = path
+        self._made = os.lstat(path) if path is not None else None
+
+    def _release(self, sock: socket.socket) -> None:
+        try:
+            if self.path is not None and self._made is not None:
+                unlink_if_same(self.path, self._made)
+        finally:
+            super()._release(sock)
 
 
 def peer_of(sock: socket.socket) -> PeerCredentials | tuple[object, ...]:

@@ -94,7 +94,8 @@ class SysVObject(AsyncResource):
     def _remove(self) -> None:
         raise NotImplementedError
 
-    def _exists(self) -> bool:
+    def _look(self) -> None:
+        """Ask the kernel about the object; raises its `OSError`."""
         raise NotImplementedError
 
     def _close_places(self) -> None:
@@ -106,6 +107,13 @@ class SysVObject(AsyncResource):
         except OSError as error:
             if error.errno not in sysv.GONE:
                 raise self._explained(error) from None
+
+    def _exists(self) -> bool:
+        try:
+            self._look()
+        except OSError as error:
+            return error.errno not in sysv.GONE
+        return True
 
     def _check_open(self) -> None:
         if self._closed:

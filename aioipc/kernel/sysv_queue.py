@@ -373,8 +373,8 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     def _remove(self) -> None:
         sysv_messages.remove(self.id)
 
-    def _exists(self) -> bool:
-        return _is_there(self.id)
+    def _look(self) -> None:
+        sysv_messages.status(self.id)
 
     def _close_places(self) -> None:
         self._receivers.close()
@@ -390,11 +390,3 @@ def _probe(place: Place[ObjectReadiness]) -> _Messages:
 def _check_sent(item: Buffer, type: int) -> None:
     item_size(item)
     check_range("type", type, 1, _LONG_MAX)
-
-
-def _is_there(id: int) -> bool:
-    try:
-        sysv_messages.status(id)
-    except OSError as error:
-        return error.errno not in sysv.GONE
-    return True
