@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 
 import pytest
 
+from .harness.differences import first_differences
+
 pytest_plugins = ["aioipc.testing.plugin"]
+
+# On CI pytest explains a comparison of long lists by a complete diff, whose cost grows with the cube of their
+# length: the test's timeout would end the run within it, and nobody would see which test failed.
+for name in ("CI", "BUILD_NUMBER"):
+    os.environ.pop(name, None)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -21,3 +29,8 @@ else:
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
     return LOOPS
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Explain a failed comparison of two long collections by the first places where they differ."""
+    return first_differences(left, right) if op == "==" else None
