@@ -97,6 +97,7 @@ class Master:
             relay=options.relay,
         )
         self.staffing = Staffing(self._loop, self.crew, options, size, limits)
+        self.staffing.watch()
 
     # -- taking tasks --------------------------------------------------------------------------------
 

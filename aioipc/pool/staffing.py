@@ -41,8 +41,12 @@ class Staffing:
         """Tasks are with workers now; ``queued`` if some found no seat."""
         if queued and self._crew.size < self._most and not self._crew.is_starting:
             self._crew.resize(self._crew.size + 1)
-        if self._timer is None:
-            self._look()
+        self.watch()
+
+    def watch(self) -> None:
+        """Begin to look, where there is something to look for."""
+        if self._timer is None and self._must_watch():
+            self._timer = self._loop.call_later(EVERY, self._look)
 
     def close(self) -> None:
         """Look no more."""
@@ -61,14 +65,13 @@ class Staffing:
                 self._crew.retire(worker, why)
             elif not worker.in_flight and now - worker.idle_since > self._idle_timeout and self._is_large():
                 self._crew.resize(self._crew.size - 1)
-        if self._must_go_on():
-            self._timer = self._loop.call_later(EVERY, self._look)
+        self.watch()
 
     def _is_large(self) -> bool:
         return self._crew.size > self._least
 
-    def _must_go_on(self) -> bool:
+    def _must_watch(self) -> bool:
         """Whether anything can change: idle workers need no looking after, unless they grow old or are too many."""
-        busy = any(worker.in_flight for worker in self._crew.workers.values())
-        watched = busy and self._limits.memory is not None
-        return watched or self._limits.age is not None or self._is_large()
+        if self._limits.age is not None or self._is_large():
+            return True
+        return self._limits.memory is not None and any(worker.in_flight for worker in self._crew.workers.values())

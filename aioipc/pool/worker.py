@@ -254,7 +254,7 @@ class Worker:
         result: ResultItem | None = None
         try:
             self.running = number
-            function, arguments, context = self.unpack(task)
+            function, arguments, context = self.unpack(task, outflow)
             if outflow is not None:
                 outflow.function = function
             self.interruptible = True
@@ -316,11 +316,11 @@ class Worker:
 
     # -- shared by both ways to run a task -----------------------------------------------------------
 
-    def unpack(self, task: TaskItem) -> Call:
+    def unpack(self, task: TaskItem, outflow: Outflow | None) -> Call:
         """Return a task's function, arguments and context; what fails here says that it failed on the way in."""
         function_id = task[2]
         try:
-            payload, context = self.open_envelopes(task)
+            payload, context = self.open_envelopes(task, outflow)
             if not function_id:
                 return (*loads(payload), context)
             function = self.functions.get(function_id)
@@ -331,12 +331,10 @@ class Worker:
             error.add_note("the worker could not load the task's function or arguments")
             raise
 
-    def open_envelopes(self, task: TaskItem) -> tuple[Buffer, Context | None]:
+    def open_envelopes(self, task: TaskItem, outflow: Outflow | None) -> tuple[Buffer, Context | None]:
         """Return a task's innermost payload, and the context it is to run in where values came with it."""
-        _, _, _, flags, payload = task
-        if flags & STREAM:
-            _, _, payload = loads(payload)
-        if not flags & CONTEXT:
+        payload = task[4] if outflow is None else outflow.payload
+        if not task[3] & CONTEXT:
             return payload, None
         values, payload = loads(payload)
         context = copy_context()

@@ -16,7 +16,7 @@ from .._sys import failpoints
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import ASYNC, CANCELLED, OK, STREAM, THREAD, ResultItem, TaskItem
 from .worker import MasterGone
-from .worker_streams import Outflow, drop, iterable
+from .worker_streams import Outflow, iterable
 from .worker_threads import ThreadCalls, original
 
 if TYPE_CHECKING:
@@ -197,11 +197,11 @@ class AsyncPhase:
             self._begun.add(number)
             function = begun
             if begun is not None:
-                _enter(worker.open_envelopes(item)[1])
+                _enter(worker.open_envelopes(item, outflow)[1])
                 value = await self._wait(begun, function, outflow)
             else:
                 worker.note_start(item)
-                function, arguments, context = worker.unpack(item)
+                function, arguments, context = worker.unpack(item, outflow)
                 _enter(context)
                 if flags & THREAD:
                     value = await self._in_thread(number, function, arguments, context, outflow)
@@ -243,12 +243,9 @@ class AsyncPhase:
                 return await self._wait(_each(iterable(value), step, finish), function, outflow)
         finally:
             self._in_threads.discard(number)
-            cancelled = threads.forget(number)
+            threads.forget(number)
         if outflow is None and not inspect.iscoroutine(value):
             return value
-        if cancelled:  # when the thread was done, and the rest had not begun
-            drop(value)
-            raise asyncio.CancelledError
         return await self._wait(value, function, outflow)
 
     def _thread_calls(self) -> ThreadCalls:

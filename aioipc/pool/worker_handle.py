@@ -64,7 +64,7 @@ class WorkerHandle:
         owner: WorkerOwner,
         options: dict[str, Any],
         relay: RelayOptions,
-        limits: Limits = Limits(),  # noqa: B008 - it is frozen
+        limits: Limits,
     ) -> None:
         self.number = number
         self.limits: Limits = limits

@@ -28,11 +28,12 @@ class Outflow:
     def __init__(self, worker: Worker, task: TaskItem) -> None:
         self._worker = worker
         self._number, self._slot = task[0], task[1]
-        self._window, self._window_bytes, _ = pickle.loads(task[4])
+        self.payload: bytes
+        """What is in the envelope of the stream."""
+        self._window, self._window_bytes, self.payload = pickle.loads(task[4])
         self.function: Any = None
         """What makes the items, for errors to name."""
         self._waiter: asyncio.Future[None] | None = None
-        self._aborted = False
         self._count = 0
         self._sizes: deque[int] = deque()  # of the items that the reader has not taken
         self._bytes = 0
@@ -80,10 +81,8 @@ class Outflow:
                 await aclose()
 
     async def _room(self) -> None:
-        from asyncio import CancelledError, get_running_loop
+        from asyncio import get_running_loop
 
-        if self._aborted:
-            raise CancelledError
         self._waiter = get_running_loop().create_future()
         try:
             if not self.has_room():
@@ -97,8 +96,7 @@ class Outflow:
             self._waiter.set_result(None)
 
     def abort(self) -> None:
-        """Raise CancelledError in whoever waits for the reader, now or later."""
-        self._aborted = True
+        """Raise CancelledError in whoever waits for the reader."""
         if self._waiter is not None:
             self._waiter.cancel()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from contextvars import Context
 from typing import Any
 
 from .worker_frames import is_in_an_import
+from .worker_streams import drop
 
 _raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -47,8 +47,7 @@ class ThreadCalls:
         loop = asyncio.get_running_loop()
         value, error = await loop.run_in_executor(self._threads, self._run, number, function, arguments, context)
         if error is None and number in self._cancelled:  # between the end of the function and here
-            if inspect.iscoroutine(value):
-                value.close()
+            drop(value)
             error = asyncio.CancelledError()
         if error is not None:
             raise error
@@ -65,12 +64,10 @@ class ThreadCalls:
             if (thread := self._running.get(number)) is not None:
                 _raise_in(thread, KeyboardInterrupt)
 
-    def forget(self, number: int) -> bool:
-        """Say that no function is called for the task any more; returns whether it was cancelled."""
+    def forget(self, number: int) -> None:
+        """Say that no function is called for the task any more."""
         with self._lock:
-            cancelled = number in self._cancelled
             self._cancelled.discard(number)
-        return cancelled
 
     def _run(
         self, number: int, function: Callable[..., Any], arguments: Any, context: Context

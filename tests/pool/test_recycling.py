@@ -202,6 +202,11 @@ async def test_old_workers_are_replaced() -> None:
         assert pool.statistics().crashes == 0
 
 
+async def test_workers_that_never_had_a_task_grow_old_too() -> None:
+    async with f.open_pool(1, max_age=0.2, jitter=0.0) as pool, watched(pool, 2):
+        await eventually_async(lambda: pool.statistics().recycled >= 1, 30, pool.statistics)
+
+
 async def test_workers_that_hold_much_memory_are_replaced() -> None:
     async with f.open_pool(1, max_memory=100 * MIB, preload=PRELOAD) as pool, watched(pool, 2):
         first = await pool.run(w.keep_memory, MIB)
