@@ -6,6 +6,7 @@ The floor plan (imports point downward only; tests/test_layers.py holds it):
       testing      the kit for tests: conformance, plugin, kill points; nothing of ours imports it
     7 pool         Master-Worker task pool
     6 supervisor   starts, watches and stops processes; run, graceful_shutdown
+    4 objects      what kernel objects there are, who uses them, what limits them
     3 kernel       one kernel object, one file
     2 _loop        how the loop waits
     1 _sys, wire   system calls without a loop; protocols without I/O
@@ -89,6 +90,12 @@ if TYPE_CHECKING:
     from .kernel.sysv_queue import SysVQueueStatistics as SysVQueueStatistics
     from .kernel.sysv_shared_memory import SysVSharedMemory as SysVSharedMemory
     from .kernel.sysv_shared_memory import SysVSharedMemoryStatistics as SysVSharedMemoryStatistics
+    from .objects.inventory import Inventory as Inventory
+    from .objects.inventory import inventory as inventory
+    from .objects.kernel_object import KernelObject as KernelObject
+    from .objects.kernel_object import ObjectKind as ObjectKind
+    from .objects.kernel_object import ObjectOpener as ObjectOpener
+    from .objects.kernel_object import SemaphoreState as SemaphoreState
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -135,6 +142,8 @@ _HOMES = {
         "PacketSocket PeerCredentials SocketStatistics SocketStream connect_tcp connect_unix create_socketpair"
     ),
     "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
+    "aioipc.objects.inventory": "Inventory inventory",
+    "aioipc.objects.kernel_object": "KernelObject ObjectKind ObjectOpener SemaphoreState",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -156,10 +165,14 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "FifoSendStream",
     "GracefulShutdown",
     "GuardedMemory",
+    "Inventory",
     "Job",
+    "KernelObject",
     "Lines",
     "Listener",
     "MapResults",
+    "ObjectKind",
+    "ObjectOpener",
     "OutputLine",
     "PacketSocket",
     "PeerCredentials",
@@ -177,6 +190,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PosixQueueStatistics",
     "PosixSemaphore",
     "PosixSemaphoreStatistics",
+    "SemaphoreState",
     "SharedMemory",
     "SharedMemoryStatistics",
     "SignalInfo",
@@ -201,6 +215,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "current_worker",
     "ftok",
     "graceful_shutdown",
+    "inventory",
     "listen_tcp",
     "listen_unix",
     "open_datagram_socket",

@@ -22,6 +22,7 @@ FLOORS = {
     "kernel": 3,
     "sync": 4,
     "channels": 4,
+    "objects": 4,
     "rpc": 5,
     "supervisor": 6,
     "pool": 7,

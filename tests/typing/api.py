@@ -347,3 +347,19 @@ async def semaphore_sets() -> None:
         bank.set_values([1, 2])
         assert_type(bank.statistics(), aioipc.SysVSemaphoreStatistics)
         assert_type(len(bank), int)
+
+
+def objects(folder: Path) -> None:
+    found = aioipc.inventory(["sysv-queue", "fifo"], folders=[folder, "/tmp"])
+    assert_type(found, aioipc.Inventory)
+    assert_type(found.notes, tuple[str, ...])
+    assert_type(found.find("/jobs"), tuple[aioipc.KernelObject, ...])
+    for each in found:
+        assert_type(each, aioipc.KernelObject)
+        assert_type((each.name, each.id, each.user, each.label), tuple[str | None, int | None, str | None, str])
+        assert_type(each.openers, tuple[aioipc.ObjectOpener, ...])
+        assert_type(each.semaphores, tuple[aioipc.SemaphoreState, ...] | None)
+        kind: aioipc.ObjectKind = each.kind
+        assert_type((each.in_use, each.orphan), tuple[bool, bool])
+        del kind
+    aioipc.inventory(["queue"])  # type: ignore[list-item]

@@ -1,0 +1,136 @@
+"""Everything of a kind, or of all kinds, in one list: System V and POSIX objects, FIFOs, UNIX sockets."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from aioipc._sys import open_files, procfs, sysvipc, unix_sockets
+from aioipc._sys.open_files import OpenFiles
+
+from . import path_objects, posix_objects, sysv_objects
+from .judgement import judge
+from .kernel_object import KINDS, KernelObject, ObjectKind
+
+_IN_FOLDERS = {"fifo", "unix-socket"}
+_BY_DESCRIPTORS = {"posix-queue", "posix-memory", *_IN_FOLDERS}
+_BY_MAPPINGS = {"sysv-memory", "posix-semaphore", "posix-memory"}
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What `inventory` found. It is iterable, and has the objects in the order of their kinds."""
+
+    objects: tuple[KernelObject, ...]
+    notes: tuple[str, ...]
+    """What could not be seen and why, a sentence each, with what helps."""
+    time: float
+    """When it was made, in seconds since the epoch."""
+
+    def __iter__(self) -> Iterator[KernelObject]:
+        return iter(self.objects)
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def find(self, text: str) -> tuple[KernelObject, ...]:
+        """Return the objects that ``text`` names, none or several: a name, or the id or key of a System V object.
+
+        A name is whole: ``/jobs``, ``/run/app.sock``, ``@abstract``; ``jobs`` finds ``/jobs``, too, and a relative path
+        the FIFO or socket there. A number is decimal, or hexadecimal with ``0x``; as an id it comes before a key.
+        """
+        names = {text, "/" + text, os.path.abspath(text)}
+        if named := tuple(each for each in self.objects if each.name in names):
+            return named
+        try:
+            number = int(text, 0)
+        except ValueError:
+            return ()
+        by_id = tuple(each for each in self.objects if each.id == number)
+        keys = {number, number - (1 << 32)} - {0}
+        return by_id or tuple(each for each in self.objects if each.key in keys)
+
+
+def inventory(
+    kinds: Collection[ObjectKind] | None = None, *, folders: Collection[str | os.PathLike[str]] = ()
+) -> Inventory:
+    """List the kernel objects of these kinds, or of all, with who uses them.
+
+    ``folders`` are searched for FIFOs and socket files, without what is below them. The kernel has no list of FIFOs:
+    elsewhere only those are found that a process has open.
+
+    It is a plain call that reads /proc once over: some milliseconds with a hundred processes, and more with thousands
+    (`asyncio.to_thread` keeps that away from a loop). Nothing is changed, and no message is taken. What a user may
+    not see is left out, and the notes of the result say so; an object that comes or goes meanwhile may be in it or not.
+
+    Raises `ValueError` for a kind that there is not (`KINDS` has them), `TypeError` for a text instead of kinds, and
+    `OSError`, as `FileNotFoundError` or `NotADirectoryError`, for a folder that cannot be read.
+
+    proc(5), sysvipc(7), mq_overview(7), shm_overview(7), sem_overview(7), fifo(7), unix(7).
+    """
+    wanted = _checked(kinds)
+    paths = path_objects.candidates(_readable(folders)) if wanted & _IN_FOLDERS else []
+    now = time.time()
+    users = OpenFiles()
+    if wanted & (_BY_DESCRIPTORS | _BY_MAPPINGS):
+        users = open_files.scan(descriptors=bool(wanted & _BY_DESCRIPTORS), mappings=bool(wanted & _BY_MAPPINGS))
+    found = [judge(each, users.unreadable, _alive) for each in _found(wanted, users, paths)]
+    return Inventory(tuple(found), tuple(_notes(wanted, users)), now)
+
+
+def _checked(kinds: Collection[ObjectKind] | None) -> set[str]:
+    if isinstance(kinds, str):
+        raise TypeError(f"kinds must be a collection such as [{kinds!r}], not a str")
+    wanted = set(KINDS if kinds is None else kinds)
+    if unknown := wanted - set(KINDS):
+        raise ValueError(f"there is no kind {min(map(repr, unknown))}; there are {', '.join(KINDS)}")
+    return set(wanted)
+
+
+def _readable(folders: Collection[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(folders, str):
+        raise TypeError(f"folders must be a collection such as [{folders!r}], not a str")
+    found = [os.path.abspath(os.fspath(each)) for each in folders]
+    for folder in found:
+        os.scandir(folder).close()  # raises what is wrong with it
+    return found
+
+
+def _found(wanted: set[str], users: OpenFiles, paths: list[str]) -> Iterator[KernelObject]:
+    if "sysv-queue" in wanted:
+        yield from sysv_objects.queues()
+    if "sysv-semaphores" in wanted:
+        yield from sysv_objects.semaphores()
+    if "sysv-memory" in wanted:
+        yield from sysv_objects.memory(users)
+    if "posix-queue" in wanted:
+        yield from posix_objects.queues(users, ())
+    shared = list(posix_objects.shared_files(users)) if wanted & _BY_MAPPINGS else []
+    for kind in ("posix-semaphore", "posix-memory"):
+        if kind in wanted:
+            yield from (each for each in shared if each.kind == kind)
+    if "fifo" in wanted:
+        yield from path_objects.fifos(users, paths)
+    if "unix-socket" in wanted:
+        yield from path_objects.sockets(users, paths)
+
+
+def _notes(wanted: set[str], users: OpenFiles) -> Iterator[str]:
+    if any(kind.startswith("sysv") for kind in wanted) and sysvipc.table("msg") is None:
+        yield "System V objects: there is no /proc/sysvipc here, so none can be listed"
+    if "posix-queue" in wanted and posix_objects.queue_folder() is None:
+        yield (
+            "POSIX queues: /dev/mqueue is not mounted, so only those are listed that somebody has open; "
+            "as root: mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue"
+        )
+    if "unix-socket" in wanted and unix_sockets.named_sockets() is None:
+        yield "UNIX sockets: there is no /proc/net/unix here, so only files in the folders named are listed"
+    if hidden := sum(users.unreadable.values()):
+        yield f"openers: {hidden} processes of other users do not show what they have open; root sees them"
+
+
+def _alive(pid: int) -> bool:
+    info = procfs.process_info(pid)
+    return info is not None and info.state not in "ZX"
