@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 run: $(VENV)/.run           ## the main job: index the standard library on a pool of workers
 	$(BIN)/python examples/word_index.py
 
-test: $(VENV)/.test         ## the tests (ARGS="-k pool" for some of them)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test         ## the tests, in two processes (ARGS="-k pool" for some of them, in one)
+	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/side_by_side.py)
 
 soak: $(VENV)/.test         ## the pool under random kills for SECONDS (600), with a line for every round
 	AIOIPC_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s --show-capture=no tests/pool/test_soak.py $(ARGS)
