@@ -32,18 +32,6 @@ from .fault_functions import Gate, Journal
 __all__ = ["failpoints"]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
 async def settled(*jobs: aioipc.Job[Any]) -> list[Any]:
     """Wait for the jobs; returns results and exceptions."""
     return await asyncio.gather(*jobs, return_exceptions=True)

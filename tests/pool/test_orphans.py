@@ -10,7 +10,6 @@ import signal
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,18 +18,6 @@ from ..harness.scripts import Script, running_script
 from .fault_functions import Gate, Journal
 
 ORPHANS_END_WITHIN = 2.0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 @contextmanager

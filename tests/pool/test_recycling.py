@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,18 +24,6 @@ from .fault_functions import Gate, Journal
 
 PRELOAD = [f.__name__, w.__name__, tasks.__name__, "uvloop"]
 MIB = 1 << 20
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 def pids(pool: aioipc.Pool) -> set[int | None]:

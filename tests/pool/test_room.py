@@ -6,7 +6,6 @@ import asyncio
 import functools
 import itertools
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,18 +22,6 @@ from .fault_functions import Gate, Journal
 PRELOAD = [f.__name__, w.__name__, tasks.__name__, "uvloop"]
 KINDS = pytest.mark.parametrize("kind", ["sync", "async"])
 open_pool = functools.partial(f.open_pool, preload=PRELOAD)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 class Source:

@@ -25,18 +25,6 @@ from .fault_functions import Gate, Journal
 PRELOAD = [f.__name__, s.__name__, g.__name__, tasks.__name__, "uvloop"]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
 def line_of(function: Callable[..., Any], text: str) -> int:
     """The number of the line of a function that holds the text."""
     lines, first = inspect.getsourcelines(function)

@@ -6,8 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -28,18 +26,6 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
     async with f.open_pool(2, preload=PRELOAD) as pool:
         yield pool
         assert pool.statistics().crashes == 0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 async def staff_is(pool: aioipc.Pool, count: int) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,18 +39,6 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
         yield pool
         assert await pool.run(f.square, 3) == 9
         assert pool.statistics().crashes == 0
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 async def read(results: Any) -> list[Any]:

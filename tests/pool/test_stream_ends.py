@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,18 +33,6 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
     async with f.open_pool(1, preload=PRELOAD) as pool:
         yield pool
         assert await pool.run(f.square, 3) == 9
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 async def no_task_left(pool: aioipc.Pool) -> None:

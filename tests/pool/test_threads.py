@@ -32,18 +32,6 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
         assert statistics.crashes == statistics.restarts == statistics.pending == 0
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
 async def wait_line(journal: Journal, line: str, times: int = 1) -> None:
     await eventually_async(lambda: journal.lines().count(line) >= times, 20, journal.lines)
 

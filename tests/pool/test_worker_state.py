@@ -25,18 +25,6 @@ from .fault_functions import Gate, Journal
 PRELOAD = [f.__name__, s.__name__, "uvloop"]
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Any:
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
-
-
 def counted(journal: Journal, word: str) -> int:
     return sum(line.startswith(word) for line in journal.lines())
 
