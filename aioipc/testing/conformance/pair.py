@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -83,6 +83,19 @@ def outcome(task: asyncio.Task[Any]) -> str:
     if task.cancelled():
         return "cancelled"
     return repr(task.exception()) if task.exception() else f"it returned {task.result()!r}"
+
+
+def check_arrived(received: Sequence[object], sent: Sequence[object]) -> None:
+    """Fail at the first place that is not as it was sent: pytest's own comparison of megabytes takes minutes."""
+    if received == sent:
+        return
+    places = (place for place, (one, other) in enumerate(zip(received, sent, strict=False)) if one != other)
+    place = next(places, min(len(received), len(sent)))
+    came, went = (repr(side[place : place + 20]) for side in (received, sent))
+    pytest.fail(
+        f"what arrived is not what was sent: {len(received)} elements for {len(sent)}, "
+        f"and from the one at {place} on {came} for {went}"
+    )
 
 
 async def close_while_cancelled(end: AsyncResource) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
-from .pair import PairConformance, Pulse, waiting
+from .pair import PairConformance, Pulse, check_arrived, waiting
 
 
 class ByteStreamPair(PairConformance[ByteSendStream, ByteReceiveStream]):
@@ -127,7 +127,7 @@ class Transfer(ByteStreamPair):
                 group.create_task(send_pieces())
                 while len(received) < len(data):
                     received += await receive.receive(chance.randint(1, largest))
-            assert received == data, "what arrived is not what was sent"
+            check_arrived(received, data)
             with pytest.raises(anyio.EndOfStream):
                 await receive.receive()
 
@@ -138,7 +138,7 @@ class Transfer(ByteStreamPair):
             sending = group.create_task(send.send(data))
             received = await receive_exactly(receive, len(data))
             await sending
-            assert received == data, "what arrived is not what was sent"
+            check_arrived(received, data)
 
     async def test_a_timer_keeps_time_beside_a_saturated_stream(self) -> None:
         """A task that never has to wait gives the loop its turns all the same."""
