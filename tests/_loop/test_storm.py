@@ -9,12 +9,11 @@ from collections.abc import Awaitable
 
 import pytest
 
-from aioipc.testing.conformance.storm import Storm
 from tests.harness.processes import eventually_async
+from tests.harness.storms import storm_of_messages
 
 from .objects import MAKERS, records
 
-MESSAGES = 20_000
 TASKS = 4
 
 
@@ -25,35 +24,14 @@ async def gather(*awaitables: Awaitable[None]) -> None:
 
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_cancellations_lose_nothing_and_double_nothing(kind: str) -> None:
-    senders_storm, receivers_storm = Storm(1), Storm(2)
-    numbers = iter(range(MESSAGES))
-    received: list[int] = []
-    over = asyncio.Event()
-
     with records(kind) as pipe:
 
-        async def send() -> None:
-            for number in numbers:
-                await senders_storm.until_done(lambda number=number: pipe.send(number))  # type: ignore[misc]
+        async def receive() -> bytes:
+            number = await pipe.receive()
+            assert number is not None
+            return number.to_bytes(8)
 
-        async def send_all() -> None:
-            await asyncio.gather(*(send() for _ in range(TASKS)))
-            pipe.end()
-
-        async def receive() -> None:
-            while (number := await receivers_storm.until_done(pipe.receive)) is not None:
-                received.append(number)
-
-        async def receive_all() -> None:
-            await asyncio.gather(*(receive() for _ in range(TASKS)))
-            over.set()
-
-        await gather(send_all(), receive_all(), senders_storm.blow(over), receivers_storm.blow(over))
-
-    assert len(received) == MESSAGES
-    assert sorted(received) == list(range(MESSAGES))
-    assert senders_storm.cancelled > 1000
-    assert receivers_storm.cancelled > 1000
+        await storm_of_messages(lambda body: pipe.send(int.from_bytes(body)), receive)
 
 
 async def test_timeouts_lose_nothing() -> None:

@@ -16,7 +16,6 @@ import pytest
 import pytest_asyncio
 
 from aioipc import BrokenResourceError, ClosedResourceError, DatagramSocket, WouldBlock, open_datagram_socket
-from aioipc.testing.conformance.storm import Storm
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import run_script
 
@@ -72,28 +71,6 @@ async def test_a_full_receiver_holds_up_its_own_senders_only(inbox: DatagramSock
         await sending
         assert received[-1] == b"last"
         assert not sender._rooms
-
-
-async def test_a_storm_of_cancellations(inbox: DatagramSocket, path: Path) -> None:
-    senders_storm, receivers_storm = Storm(41), Storm(42)
-    numbers = iter(range(5000))
-    received: list[int] = []
-    over = asyncio.Event()
-    async with asyncio.timeout(55), open_datagram_socket() as sender:
-
-        async def send() -> None:
-            for number in numbers:
-                await senders_storm.until_done(lambda number=number: sender.send(b"%d" % number, path))  # type: ignore[misc]
-
-        async def receive() -> None:
-            while len(received) < 5000:
-                received.append(int((await receivers_storm.until_done(inbox.receive)).body))
-            over.set()
-
-        await asyncio.gather(send(), send(), receive(), senders_storm.blow(over), receivers_storm.blow(over))
-    assert sorted(received) == list(range(5000))
-    assert senders_storm.cancelled > 100
-    assert receivers_storm.cancelled > 100
 
 
 async def test_closing(inbox: DatagramSocket, path: Path) -> None:

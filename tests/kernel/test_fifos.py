@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import os
 import select
 import signal
@@ -534,41 +533,6 @@ async def test_clogged(fifo: Path) -> None:
             writer.send_nowait(b"x")
         await reader.receive(PAGE)
         assert writer.send_nowait(bytes(2 * PAGE)) == PAGE
-
-
-async def test_a_storm_of_cancellations_loses_nothing(fifo: Path) -> None:
-    reader, writer = await both(fifo)
-    sent, received = 2000, []
-
-    async def send() -> None:
-        for number in range(sent):
-            while True:
-                task = asyncio.create_task(writer.send(number.to_bytes(4, "big")))
-                if number % 3 == 0:
-                    await asyncio.sleep(0)
-                    task.cancel()
-                await asyncio.wait([task])
-                if not task.cancelled():
-                    break
-        await writer.aclose()
-
-    async with reader:
-        sender, ended = asyncio.create_task(send()), False
-        for attempt in itertools.count():
-            if ended:
-                break
-            task = asyncio.create_task(reader.receive(4))
-            for _ in range(attempt % 3):
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                ended = isinstance(task.exception(), EndOfStream)
-                received += [] if ended else [task.result()]
-            else:
-                await asyncio.sleep(0)
-        await sender
-    assert [int.from_bytes(item, "big") for item in received] == list(range(sent))
 
 
 async def test_receive_into(fifo: Path) -> None:

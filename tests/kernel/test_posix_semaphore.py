@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -18,11 +17,10 @@ import pytest_asyncio
 
 from aioipc import ClosedResourceError, PosixSemaphore, WouldBlock
 from aioipc._sys import posix_sem
-from aioipc.testing.conformance.storm import Storm
 from tests.harness.c_programs import compile_c, run_c
 from tests.harness.hostile import NOBODY, TINY_SHM, run_confined
 from tests.harness.processes import eventually_async
-from tests.harness.scripts import run_script, running_script
+from tests.harness.scripts import run_script
 
 NAME = f"/aioipc-semaphore-{os.getpid()}"
 FILE = Path("/dev/shm", f"sem.{NAME[1:]}")
@@ -127,46 +125,6 @@ async def test_cancelled_waiting_takes_nothing(slots: PosixSemaphore) -> None:
                 pass
         assert slots.statistics().waiting == 0
     assert slots.value == 2
-
-
-async def test_a_storm_of_cancellations(slots: PosixSemaphore) -> None:
-    """Tasks compete with a process that takes and gives: never more than there are, and in the end all are back."""
-    storm, chance, over = Storm(21), random.Random(22), asyncio.Event()
-    inside = most = done = 0
-
-    async def use() -> None:
-        nonlocal inside, most, done
-        for _ in range(500):
-            await storm.until_done(slots.acquire)
-            inside += 1
-            most = max(most, inside)
-            if chance.random() < 0.5:
-                await asyncio.sleep(0)
-            inside -= 1
-            slots.release()
-            done += 1
-
-    competitor = f"""
-        import asyncio, aioipc
-        async def main():
-            async with aioipc.PosixSemaphore.open({NAME!r}) as slots:
-                for _ in range(300):
-                    async with slots.held():
-                        await asyncio.sleep(0)
-        asyncio.run(main())
-        """
-    async with asyncio.timeout(50):
-        with running_script(competitor) as other:
-            blowing = asyncio.create_task(storm.blow(over))
-            await asyncio.gather(*(use() for _ in range(8)))
-            over.set()
-            await blowing
-            await eventually_async(lambda: other.popen.poll() is not None, timeout=40)
-            other.wait().check()
-    assert done == 4000
-    assert most <= 2
-    assert slots.value == 2
-    assert storm.cancelled > 500
 
 
 async def test_released_by_a_thread(slots: PosixSemaphore) -> None:

@@ -1,4 +1,4 @@
-"""Sockets: descriptors with packets, who is there, listeners and their paths, storms, and what is refused."""
+"""Sockets: descriptors with packets, who is there, listeners and their paths, and what is refused."""
 
 # ruff: noqa: ASYNC240 - files of a local file system
 
@@ -157,59 +157,6 @@ def test_descriptors_that_this_process_may_not_have() -> None:
         """
     ).check()
     assert done.stdout.splitlines() == [str(errno.EMFILE), "(b'after', [])"]
-
-
-async def test_a_storm_of_cancellations(packets: Packets) -> None:
-    """What uvloop's sock_recv loses: packets that came to a call which was cancelled."""
-    left, right = packets
-    senders_storm, receivers_storm = Storm(31), Storm(32)
-    numbers = iter(range(20_000))
-    received: list[int] = []
-    over = asyncio.Event()
-
-    async def send() -> None:
-        for number in numbers:
-            await senders_storm.until_done(lambda number=number: left.send(b"%d" % number))  # type: ignore[misc]
-
-    async def send_all() -> None:
-        await asyncio.gather(*(send() for _ in range(4)))
-        await left.send_eof()
-
-    async def receive() -> None:
-        try:
-            while True:
-                received.append(int(await receivers_storm.until_done(right.receive)))
-        except EndOfStream:
-            over.set()
-
-    async with asyncio.timeout(55):
-        storms = senders_storm.blow(over), receivers_storm.blow(over)
-        await asyncio.gather(send_all(), *(receive() for _ in range(4)), *storms)
-    assert sorted(received) == list(range(20_000))
-    assert receivers_storm.cancelled > 1000
-    assert senders_storm.cancelled > 1000
-
-
-async def test_a_storm_over_a_stream() -> None:
-    left, right = create_socketpair()
-    storm, over = Storm(33), asyncio.Event()
-    received = bytearray()
-
-    async def send() -> None:
-        for number in range(5000):
-            await left.send(number.to_bytes(4, "big"))
-        await left.send_eof()
-
-    async def receive() -> None:
-        try:
-            while True:
-                received.extend(await storm.until_done(right.receive))
-        except EndOfStream:
-            over.set()
-
-    async with left, right, asyncio.timeout(55):
-        await asyncio.gather(send(), receive(), storm.blow(over))
-    assert received == b"".join(number.to_bytes(4, "big") for number in range(5000))
 
 
 async def test_streams_both_ways(path: Path) -> None:
