@@ -18,7 +18,7 @@ from aioipc.exceptions import BrokenResourceError
 from .buffers import Buffer, item_size
 from .listeners import bind_datagram
 from .names import check_mode
-from .socket_base import BoundSocket, check_path
+from .socket_base import BoundSocket, check_path, new_socket
 
 
 class Datagram(NamedTuple):
@@ -125,7 +125,7 @@ def open_datagram_socket(path: str | os.PathLike[str] | None = None, *, mode: in
     """
     name = check_path(path) if path is not None else None
     check_mode(mode)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock = new_socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         if name is not None:
             bind_datagram(sock, name, mode)

@@ -216,6 +216,8 @@ def _make(name: str, mode: int) -> os.stat_result | None:
         os.mkfifo(name, mode)
     except FileExistsError:
         return None
+    except OSError as error:  # which does not say where
+        raise OSError(error.errno, error.strerror, name) from None
     made = os.lstat(name)
     if stat.S_IMODE(made.st_mode) != mode:  # the umask took some away
         os.chmod(name, mode)

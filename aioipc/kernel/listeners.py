@@ -10,7 +10,6 @@ is taken over, so that two programs that start at once do not remove each other'
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -22,9 +21,10 @@ import time
 from collections.abc import Iterator
 from typing import Generic, Literal, Self, TypeVar, cast, overload
 
+from .free_descriptors import naming_the_limit
 from .names import check_mode, check_range, unlink_if_same
-from .socket_base import BoundSocket, check_path
-from .sockets import Kind, PacketSocket, SocketStream, check_kind
+from .socket_base import BoundSocket, check_path, new_socket
+from .sockets import Kind, PacketSocket, SocketStream, addresses_of, check_kind
 
 T_co = TypeVar("T_co", SocketStream, PacketSocket, covariant=True)
 
@@ -68,7 +68,8 @@ class Listener(BoundSocket, Generic[T_co]):
 
     def _accept(self, sock: socket.socket) -> socket.socket:
         try:
-            connection, _ = sock.accept()
+            with naming_the_limit("the next connection"):
+                connection, _ = sock.accept()
         except ConnectionAbortedError:
             raise BlockingIOError from None  # gone again; maybe there is another one
         if connection.family != socket.AF_UNIX:
@@ -103,7 +104,7 @@ def listen_unix(
     number = check_kind(kind)
     check_mode(mode)
     check_range("backlog", backlog, 0, (1 << 31) - 1)
-    sock = socket.socket(socket.AF_UNIX, number)
+    sock = new_socket(socket.AF_UNIX, number)
     try:
         _bind_listening(sock, name, mode, backlog)
         return Listener(sock, name)
@@ -121,10 +122,9 @@ async def listen_tcp(host: str, port: int, *, backlog: int = 128) -> Listener[So
     """
     check_range("port", port, 0, 65535)
     check_range("backlog", backlog, 0, (1 << 31) - 1)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    sock = socket.socket(family, kind, protocol)
+    found = await addresses_of(host, port, flags=socket.AI_PASSIVE)
+    family, kind, protocol, address = found[0]
+    sock = new_socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -344,8 +344,11 @@ class SysVSemaphoreSet(SysVObject):
 
     def _check_operations(self, operations: Sequence[tuple[int, int]], undo: bool) -> tuple[Operation, ...]:
         self._check_open()
+        if not isinstance(operations, Iterable):
+            raise TypeError(f"operations must be a sequence of (index, number), not {type(operations).__name__}")
         found = []
-        for index, delta in operations:
+        for operation in operations:
+            index, delta = _check_pair(operation)
             self._check_index(index)
             found.append(Operation(index, check_range("what to add", delta, -LARGEST, LARGEST), undo and delta != 0))
         if not found:
@@ -400,11 +403,19 @@ def _getter(count: int) -> Callable[[int, int], int]:
     return get
 
 
+def _check_pair(operation: object) -> tuple[int, int]:
+    if not isinstance(operation, tuple | list) or len(operation) != 2:
+        raise TypeError(f"an operation is (index, number), not {operation!r}")
+    return operation[0], operation[1]
+
+
 def _check_amount(n: int) -> int:
     return check_range("n", n, 1, LARGEST)
 
 
 def _check_values(values: Sequence[int]) -> list[int]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"values must be a sequence of int, not {type(values).__name__}")
     numbers = [check_range("each of values", value, 0, LARGEST) for value in values]
     if not 1 <= len(numbers) <= _LARGEST_SET:
         raise ValueError(f"a set has 1 to {_LARGEST_SET} semaphores, not {len(numbers)}")

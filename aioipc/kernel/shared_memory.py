@@ -26,6 +26,7 @@ from aioipc._sys.mappings import map_file
 from aioipc._sys.procfs import available_memory
 from aioipc.exceptions import UnsupportedPlatform
 
+from .free_descriptors import descriptor_limit, naming_the_limit
 from .names import check_mode, check_posix_name, check_range, unlink_if_same
 from .pipes import above_stdio
 from .segment import Segment
@@ -76,7 +77,8 @@ class SharedMemory(Segment):
         check_mode(mode)
         if name is None:
             _check_memory(size)
-            fd = above_stdio(open_anonymous_file("shared-memory", size, sealed=True))
+            with naming_the_limit("shared memory"):
+                fd = above_stdio(open_anonymous_file("shared-memory", size, sealed=True))
             return cls._taking(fd, name=None)
         path = _path(name)
         while True:
@@ -251,6 +253,8 @@ def _explained(error: OSError, name: str, size: int = 0) -> OSError:
         text = "the permissions of this shared memory forbid it"
     elif number == errno.ELOOP:
         text = "is a symbolic link, not shared memory"
+    elif limit := descriptor_limit(number):
+        text = f"no descriptor is free: {limit}"
     elif number == errno.ENOSPC:
         room = os.statvfs(_FOLDER)
         free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize

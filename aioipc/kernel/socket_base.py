@@ -15,6 +15,7 @@ from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import ClosedResourceError
 
+from .free_descriptors import naming_the_limit
 from .names import unlink_if_same
 
 _UCRED = struct.Struct("iII")
@@ -100,6 +101,12 @@ class BoundSocket(Socket):
                 unlink_if_same(self.path, self._made)
         finally:
             super()._release(sock)
+
+
+def new_socket(family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """Make a socket. Raises `OSError` with EMFILE or ENFILE, and the limit, without a free descriptor."""
+    with naming_the_limit("a socket"):
+        return socket.socket(family, kind, protocol)
 
 
 def peer_of(sock: socket.socket) -> PeerCredentials | tuple[object, ...]:

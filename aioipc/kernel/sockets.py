@@ -28,10 +28,11 @@ from aioipc.exceptions import BrokenResourceError, EndOfStream
 
 from .buffers import Buffer, item_size
 from .byte_ends import ByteReceiver, ByteSender
+from .free_descriptors import naming_the_limit
 from .lines import Lines
 from .names import check_range
 from .socket_base import PeerCredentials as PeerCredentials
-from .socket_base import Socket, check_path, peer_of
+from .socket_base import Socket, check_path, new_socket, peer_of
 
 Kind = Literal["stream", "packets"]
 
@@ -268,7 +269,9 @@ def create_socketpair(
 
     ``kind`` is ``"stream"`` or ``"packets"``. Raises `ValueError` for another one, `OSError` without free descriptors.
     """
-    left, right = socket.socketpair(socket.AF_UNIX, check_kind(kind))
+    number = check_kind(kind)
+    with naming_the_limit("a pair of sockets"):
+        left, right = socket.socketpair(socket.AF_UNIX, number)
     if kind == "stream":
         return SocketStream(left), SocketStream(right)
     return PacketSocket(left), PacketSocket(right)
@@ -290,7 +293,7 @@ async def connect_unix(path: str | os.PathLike[str], kind: Kind = "stream") -> S
     Cancelled: nothing is open.
     """
     name = check_path(path)
-    sock = socket.socket(socket.AF_UNIX, check_kind(kind))
+    sock = new_socket(socket.AF_UNIX, check_kind(kind))
     sock.setblocking(False)
     queue = WaitQueue(BackOffReadiness(), f"UNIX socket {name}")
     try:
@@ -310,14 +313,13 @@ async def connect_tcp(host: str, port: int) -> SocketStream:
     """Connect to a TCP port, trying each address of ``host`` in turn; small messages are sent at once (TCP_NODELAY).
 
     Raises `OSError` as ``getaddrinfo(3)`` and ``connect(2)`` do (`ConnectionRefusedError` where nobody listens),
-    `TypeError` or `ValueError` for a wrong port.
+    `TypeError` or `ValueError` for a wrong host or port.
     Cancelled: nothing is open.
     """
     check_range("port", port, 1, 65535)
-    loop = asyncio.get_running_loop()
     failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        sock = socket.socket(family, kind, protocol)
+    for family, kind, protocol, address in await addresses_of(host, port):
+        sock = new_socket(family, kind, protocol)
         try:
             await _connect(sock, address)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -331,6 +333,25 @@ async def connect_tcp(host: str, port: int) -> SocketStream:
             return SocketStream(sock)
     assert failure is not None
     raise OSError(failure.errno, f"{failure.strerror}: {host} port {port}") from None
+
+
+async def addresses_of(host: str, port: int, *, flags: int = 0) -> list[tuple[int, int, int, tuple[object, ...]]]:
+    """Return the family, type, protocol and address of each TCP address of a host (``getaddrinfo(3)``).
+
+    Raises `TypeError` or `ValueError` where ``host`` cannot be one, `socket.gaierror` where it has no address.
+    """
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {type(host).__name__}")
+    if not host or "\0" in host:
+        raise ValueError(f"host must be a name or an address, not {host!r}")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        raise ValueError(f"host must be a name or an address, not {host!r}: {error}") from None
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"{error.strerror}: {host} port {port}") from None
+    return [(family, kind, protocol, address) for family, kind, protocol, _, address in found]
 
 
 async def _connect(sock: socket.socket, address: tuple[object, ...]) -> None:
@@ -356,9 +377,9 @@ async def _connect(sock: socket.socket, address: tuple[object, ...]) -> None:
 
 def check_kind(kind: object) -> int:
     """Return the type of socket that ``kind`` means, or raise `ValueError`."""
-    if kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in _TYPES:
         raise ValueError(f"kind must be 'stream' or 'packets', not {kind!r}")
-    return _TYPES[str(kind)]
+    return _TYPES[kind]
 
 
 def _check_socket(sock: object, kind: int) -> None:
@@ -371,6 +392,7 @@ def _check_socket(sock: object, kind: int) -> None:
 def _checked(item: Buffer, descriptors: Sequence[int]) -> list[tuple[int, int, bytes]]:
     if not item_size(item):
         raise ValueError("an empty packet cannot be sent: it would look like the end")
+    _check_sequence(descriptors)
     if not descriptors:
         return []
     if len(descriptors) > _MOST_DESCRIPTORS:
@@ -378,3 +400,8 @@ def _checked(item: Buffer, descriptors: Sequence[int]) -> list[tuple[int, int, b
     for fd in descriptors:
         check_range("a descriptor", fd, 0, (1 << 31) - 1)
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors).tobytes())]
+
+
+def _check_sequence(descriptors: object) -> None:
+    if not isinstance(descriptors, Sequence) or isinstance(descriptors, str | bytes | bytearray | memoryview):
+        raise TypeError(f"descriptors must be a sequence of int, not {type(descriptors).__name__}")

@@ -31,6 +31,8 @@ def ftok(path: Path, id: int, *, allow_zero: bool = False) -> int:
     number = check_range("id", id, -(1 << 31), (1 << 32) - 1) & 0xFF
     if number == 0 and not allow_zero:
         raise ValueError(f"of the id only the low 8 bits count, and those of {id} are 0, so it tells nothing apart")
+    if isinstance(path, int):  # stat(2) would take it for a descriptor
+        raise TypeError("path must be a str, bytes or a path, not an int")
     found = os.stat(path)
     key = number << 24 | (found.st_dev & 0xFF) << 16 | found.st_ino & 0xFFFF
     return key - (1 << 32) if key >= 1 << 31 else key

@@ -400,25 +400,6 @@ def test_without_permission() -> None:
     run_confined("nobody", script).check()
 
 
-async def test_wrong_arguments(path: Path) -> None:
-    for opened in (open_fifo_reader, open_fifo_writer):
-        for wrong in (5, None):
-            with pytest.raises(TypeError):
-                await opened(wrong)  # type: ignore[arg-type]
-        for name in ("", "a\0b", b""):
-            with pytest.raises(ValueError, match="cannot be the path of a FIFO"):
-                await opened(name)
-        for mode in ("600", True, None):
-            with pytest.raises(TypeError, match="mode must be an int"):
-                await opened(path, create=True, mode=mode)  # type: ignore[arg-type]
-        for number in (-1, 0o1000):
-            with pytest.raises(ValueError, match="mode must be permissions"):
-                await opened(path, create=True, mode=number)
-        with pytest.raises(ValueError, match="nothing to remove"):
-            await opened(path, remove=True)
-    assert not path.exists()
-
-
 async def test_paths_of_every_kind(path: Path) -> None:
     for name in (path, str(path), os.fsencode(path)):
         async with await open_fifo_reader(name, create=True) as reader:

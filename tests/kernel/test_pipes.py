@@ -500,30 +500,6 @@ def test_wrong_descriptors() -> None:
     assert caught.value.errno == errno.EBADF
 
 
-async def test_wrong_arguments() -> None:
-    with pipe() as (reader, writer):
-        for wrong in (0, -1):
-            with pytest.raises(ValueError, match="max_bytes must be at least 1"):
-                await reader.receive(wrong)
-            with pytest.raises(ValueError, match="max_bytes must be at least 1"):
-                reader.receive_nowait(wrong)
-        with pytest.raises(TypeError, match="max_bytes must be an int"):
-            await reader.receive(True)
-        for item in ("text", 5, None):
-            with pytest.raises(TypeError, match="bytes-like"):
-                await writer.send(item)  # type: ignore[arg-type]
-            with pytest.raises(TypeError, match="bytes-like"):
-                writer.send_nowait(item)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="not contiguous"):
-            await writer.send(memoryview(b"abcd")[::2])
-        with pytest.raises(TypeError, match="writable buffer"):
-            await reader.receive_into(b"abcd")  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match="is empty"):
-            await reader.receive_into(bytearray())
-        with pytest.raises(ValueError, match="not contiguous"):
-            await reader.receive_into(memoryview(bytearray(4))[::2])
-
-
 # --- what it says about itself
 
 

@@ -258,56 +258,6 @@ def test_permissions_whatever_the_umask(mode: int) -> None:
     queue.close()
 
 
-WRONG = [
-    ({"name": b"/x"}, TypeError, "name must be a str"),
-    ({"name": "x"}, ValueError, "a slash and a word"),
-    ({"name": "/"}, ValueError, "a slash and a word"),
-    ({"name": "/a/b"}, ValueError, "further slashes"),
-    ({"name": "/a\0b"}, ValueError, "a slash and a word"),
-    ({"name": "/.."}, ValueError, "a slash and a word"),
-    ({"name": "/" + "x" * 251}, ValueError, "250 bytes"),
-    ({"max_messages": 0}, ValueError, "between 1 and"),
-    ({"max_messages": True}, TypeError, "max_messages must be an int"),
-    ({"max_messages": 1.0}, TypeError, "max_messages must be an int"),
-    ({"max_messages": 1 << 31}, ValueError, "between 1 and"),
-    ({"max_message_size": 0}, ValueError, "between 1 and"),
-    ({"max_message_size": "1"}, TypeError, "max_message_size must be an int"),
-    ({"max_message_size": 1 << 70}, ValueError, "between 1 and"),
-    ({"mode": 0o1000}, ValueError, "permissions"),
-    ({"mode": "rw"}, TypeError, "mode must be an int"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "error", "text"), WRONG, ids=[repr(case[0])[:40] for case in WRONG])
-def test_wrong_arguments(wrong: dict[str, object], error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=text):
-        PosixMessageQueue.create(**{"name": NAME, **wrong})  # type: ignore[arg-type]
-    assert not exists()
-
-
-async def test_wrong_messages(queue: PosixMessageQueue) -> None:
-    for item, error in ((5, TypeError), ("text", TypeError), (None, TypeError), (bytes(101), ValueError)):
-        with pytest.raises(error):
-            await queue.send(item)  # type: ignore[arg-type]
-        with pytest.raises(error):
-            queue.send_nowait(item)  # type: ignore[arg-type]
-    for priority, error in ((-1, ValueError), (32768, ValueError), (1 << 40, ValueError), ("1", TypeError)):
-        with pytest.raises(error, match="priority"):
-            await queue.send(b"", priority=priority)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"101 bytes.* takes 100 at most"):
-        await queue.send(bytes(101))
-    with pytest.raises(ValueError, match="contiguous"):
-        await queue.send(memoryview(b"abcd")[::2])
-    assert queue.statistics().messages == 0
-
-
-def test_no_queue() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no POSIX queue of this name.*nobody"):
-        PosixMessageQueue.open("/nobody-made-this")
-    with pytest.raises(ValueError, match="access"):
-        PosixMessageQueue.open(NAME, access="rw")  # type: ignore[arg-type]
-
-
 def test_above_the_limits() -> None:
     """Each limit is named. They are the namespace's, or this machine's."""
     highest = posix_mq.limits()
@@ -352,23 +302,6 @@ def test_too_many_queues() -> None:
         with pytest.raises(OSError, match="queues_max") as caught:
             for_each(make, range(posix_mq.limits()["queues_max"] + 1))
     assert caught.value.errno == errno.ENOSPC
-
-
-def test_without_free_descriptors() -> None:
-    done = run_script(
-        f"""
-        import os, resource, aioipc
-        queue = aioipc.PosixMessageQueue.create({NAME!r})
-        resource.setrlimit(resource.RLIMIT_NOFILE, (queue.fileno() + 1, queue.fileno() + 1))
-        try:
-            aioipc.PosixMessageQueue.open({NAME!r})
-        except OSError as error:
-            print(error.errno, error)
-        queue.close()
-        """
-    ).check()
-    assert done.stdout.startswith(f"{errno.EMFILE} ")
-    assert "RLIMIT_NOFILE" in done.stdout
 
 
 async def test_another_user() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from collections.abc import Callable
 
@@ -373,65 +372,6 @@ class TestEnds:
             await waiting(semaphores, 1)
             await asyncio.to_thread(semaphores.release)
             await asyncio.wait_for(task, 30)
-
-
-WRONG: list[tuple[Callable[[SysVSemaphoreSet], object], type[Exception], str]] = [
-    (lambda s: s.acquire_nowait(0), ValueError, "n must be between 1 and 32767, not 0"),
-    (lambda s: s.acquire_nowait(-1), ValueError, "n must be between 1 and 32767"),
-    (lambda s: s.acquire_nowait(32768), ValueError, "n must be between 1 and 32767"),
-    (lambda s: s.acquire_nowait(1.0), TypeError, "n must be an int, not float"),  # type: ignore[arg-type]
-    (lambda s: s.acquire_nowait(index=2), ValueError, "index must be between 0 and 1, not 2"),
-    (lambda s: s.acquire_nowait(index=-1), ValueError, "index must be between 0 and 1"),
-    (lambda s: s.acquire_nowait(index="0"), TypeError, "index must be an int"),  # type: ignore[arg-type]
-    (lambda s: s.release(0), ValueError, "n must be between 1"),
-    (lambda s: s.release(True), TypeError, "n must be an int, not bool"),
-    (lambda s: s.release(32767), OSError, "cannot count beyond 32767"),
-    (lambda s: s.held(0), ValueError, "n must be between 1"),
-    (lambda s: s.held(index=9), ValueError, "index must be between 0"),
-    (lambda s: s.operate_nowait([]), ValueError, "no operation"),
-    (lambda s: s.operate_nowait([(0, 40000)]), ValueError, "what to add must be between -32767"),
-    (lambda s: s.operate_nowait([(0, "1")]), TypeError, "what to add must be an int"),  # type: ignore[list-item]
-    (lambda s: s.operate_nowait([(7, 1)]), ValueError, "index must be"),
-    (lambda s: s.operate_nowait([0]), TypeError, "unpack"),  # type: ignore[list-item]
-    (lambda s: s.operate_nowait([(0, 1)] * 20_000), OSError, r"too many at once: half the third number of kernel\.sem"),
-    (lambda s: s.set_value(-1), ValueError, "value must be between 0 and 32767"),
-    (lambda s: s.set_value(1, 2), ValueError, "index must be"),
-    (lambda s: s.set_values([1]), ValueError, "has 2 semaphores, not 1"),
-    (lambda s: s.set_values([1, 40000]), ValueError, "each of values must be"),
-    (lambda s: s.value(5), ValueError, "index must be"),
-    (lambda s: SysVSemaphoreSet.create(None, []), ValueError, "1 to 65535 semaphores, not 0"),
-    (lambda s: SysVSemaphoreSet.create(None, [-1]), ValueError, "each of values must be between 0 and 32767"),
-    (lambda s: SysVSemaphoreSet.create(None, "ab"), TypeError, "each of values"),  # type: ignore[arg-type]
-    (lambda s: SysVSemaphoreSet.create(None, 5), TypeError, "iterable"),  # type: ignore[arg-type]
-    (lambda s: SysVSemaphoreSet.create(None, [0] * 32001), ValueError, r"first number of kernel\.sem"),
-    (lambda s: SysVSemaphoreSet.create(0, [1]), ValueError, "give None, or no key"),
-    (lambda s: SysVSemaphoreSet.create(KEY, [1], mode=-1), ValueError, "mode must be"),
-    (lambda s: SysVSemaphoreSet.open(), ValueError, "key or by its id"),
-    (lambda s: SysVSemaphoreSet.open(KEY), FileNotFoundError, "no System V semaphore set with the key 0x41494f20"),
-    (lambda s: SysVSemaphoreSet.open(id=2**31 - 1), FileNotFoundError, "no System V semaphore set with the id"),
-]
-
-
-@pytest.mark.parametrize(("use", "error", "text"), WRONG)
-def test_wrong_use(use: Callable[[SysVSemaphoreSet], object], error: type[Exception], text: str) -> None:
-    semaphores = SysVSemaphoreSet.create(None, [3, 2])
-    try:
-        with pytest.raises(error, match=text):
-            use(semaphores)
-        assert semaphores.values() == (3, 2)
-    finally:
-        semaphores.close()
-
-
-def test_as_many_sets_as_there_may_be(set_limit: Callable[[str, str], None]) -> None:
-    set_limit("sem", "32000 1024000000 500 1")
-    semaphores = SysVSemaphoreSet.create(None, [1])
-    try:
-        with pytest.raises(OSError, match=r"as many as there may be \(.*kernel\.sem\)") as caught:
-            SysVSemaphoreSet.create(None, [1])
-        assert caught.value.errno == errno.ENOSPC
-    finally:
-        semaphores.close()
 
 
 def test_without_permission() -> None:

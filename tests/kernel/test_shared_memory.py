@@ -330,35 +330,6 @@ def test_without_numpy() -> None:
     assert run_script(script).check().stdout == text
 
 
-WRONG = [
-    ({"size": 0}, ValueError, "size must be between 1"),
-    ({"size": -5}, ValueError, "size must be between 1"),
-    ({"size": 1 << 62}, ValueError, "size must be between 1"),
-    ({"size": 1.0}, TypeError, "size must be an int"),
-    ({"size": True}, TypeError, "size must be an int"),
-    ({"name": b"/x"}, TypeError, "name must be a str"),
-    ({"name": "x"}, ValueError, "a slash and a word"),
-    ({"name": "/../etc"}, ValueError, "further slashes"),
-    ({"name": "/.."}, ValueError, "a slash and a word"),
-    ({"name": "/a\0"}, ValueError, "a slash and a word"),
-    ({"mode": 0o7777}, ValueError, "permissions"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "error", "text"), WRONG, ids=[repr(case[0])[:40] for case in WRONG])
-def test_wrong_arguments(wrong: dict[str, object], error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=text):
-        SharedMemory.create(**{"size": 10, "name": NAME, **wrong})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", [None, NAME])
-def test_more_than_the_machine_has(name: str | None) -> None:
-    """The kernel would allocate until it kills somebody."""
-    with pytest.raises(OSError, match=r"more than the \d+ bytes that are available") as caught:
-        SharedMemory.create(1 << 55, name=name)
-    assert caught.value.errno == errno.ENOMEM
-
-
 def test_full() -> None:
     """/dev/shm is full: an error now that says so, and not SIGBUS later."""
     script = f"""

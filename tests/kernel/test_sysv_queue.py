@@ -22,7 +22,6 @@ from aioipc import (
     SysVMessageQueue,
     UnsupportedPlatform,
     WouldBlock,
-    ftok,
 )
 from aioipc._sys import sysv, sysv_messages
 from aioipc.kernel.sysv_object import KEPT
@@ -460,73 +459,6 @@ class TestEnds:
             found = queue.statistics()
             assert (found.messages, found.bytes, found.last_sender) == (2, 5, os.getpid())
             assert found.last_send >= found.last_change > 0
-
-
-WRONG: list[tuple[Callable[[SysVMessageQueue], object], type[Exception], str]] = [
-    (lambda q: q.send_nowait(5), TypeError, "bytes-like"),  # type: ignore[arg-type]
-    (lambda q: q.send_nowait("text"), TypeError, "bytes-like"),  # type: ignore[arg-type]
-    (lambda q: q.send_nowait(None), TypeError, "bytes-like"),  # type: ignore[arg-type]
-    (lambda q: q.send_nowait(memoryview(b"abcd")[::2]), ValueError, "contiguous"),
-    (lambda q: q.send_nowait(b"", type=0), ValueError, "type must be between 1 and"),
-    (lambda q: q.send_nowait(b"", type=-3), ValueError, "type must be between 1 and"),
-    (lambda q: q.send_nowait(b"", type=1 << 63), ValueError, "type must be between 1 and"),
-    (lambda q: q.send_nowait(b"", type="1"), TypeError, "type must be an int, not str"),  # type: ignore[arg-type]
-    (lambda q: q.send_nowait(b"", type=True), TypeError, "type must be an int, not bool"),
-    (lambda q: q.receive_nowait(1.0), TypeError, "type must be an int, not float"),  # type: ignore[arg-type]
-    (lambda q: q.receive_nowait(None), TypeError, "type must be an int"),  # type: ignore[arg-type]
-    (lambda q: q.receive_nowait(1 << 63), ValueError, "type must be between"),
-    (lambda q: q.receive_nowait(except_type=0), ValueError, "except_type must be between 1"),
-    (lambda q: q.receive_nowait(except_type=-1), ValueError, "except_type must be between 1"),
-    (lambda q: q.receive_nowait(3, except_type=4), ValueError, "exclude each other"),
-    (lambda q: q.receive_nowait(max_size=-1), ValueError, "max_size must be between 0"),
-    (lambda q: q.receive_nowait(max_size="1"), TypeError, "max_size must be an int"),  # type: ignore[arg-type]
-    (lambda q: q.receive_many_nowait(0), ValueError, "max_messages must be between 1"),
-    (lambda q: q.receive_many_nowait(None), TypeError, "max_messages must be an int"),  # type: ignore[arg-type]
-    (lambda q: q.peek(-1), ValueError, "index must be between 0"),
-    (lambda q: q.set_max_bytes(0), ValueError, "max_bytes must be between 1"),
-    (lambda q: q.set_max_bytes(1 << 40), ValueError, "max_bytes must be between 1"),
-    (lambda q: q.set_max_bytes(1.5), TypeError, "max_bytes must be an int"),  # type: ignore[arg-type]
-    (lambda q: SysVMessageQueue.create(0), ValueError, "give None, or no key"),
-    (lambda q: SysVMessageQueue.create("key"), TypeError, "key must be an int, not str"),  # type: ignore[arg-type]
-    (lambda q: SysVMessageQueue.create(1 << 32), ValueError, "key must be between"),
-    (lambda q: SysVMessageQueue.create(KEY, mode=0o1000), ValueError, "mode must be between 0 and 511"),
-    (lambda q: SysVMessageQueue.create(KEY, mode="rw"), TypeError, "mode must be an int"),  # type: ignore[arg-type]
-    (lambda q: SysVMessageQueue.create(KEY, max_bytes=0), ValueError, "max_bytes"),
-    (lambda q: SysVMessageQueue.open(), ValueError, "key or by its id"),
-    (lambda q: SysVMessageQueue.open(1, id=1), ValueError, "key or by its id"),
-    (lambda q: SysVMessageQueue.open(id=-1), ValueError, "id must be between 0"),
-    (lambda q: SysVMessageQueue.open(id=2**31 - 1), FileNotFoundError, "no System V message queue with the id"),
-    (lambda q: SysVMessageQueue.open(KEY + 1), FileNotFoundError, "with the key 0x41494f11"),
-    (lambda q: ftok("/", 256), ValueError, "low 8 bits"),
-    (lambda q: ftok("/", 0), ValueError, "low 8 bits"),
-    (lambda q: ftok("/", "1"), TypeError, "id must be an int"),  # type: ignore[arg-type]
-    (lambda q: ftok("/nonexistent/file", 1), FileNotFoundError, "nonexistent"),
-    (lambda q: ftok(None, 1), TypeError, "path"),  # type: ignore[arg-type]
-]
-
-
-@pytest.mark.parametrize(("use", "error", "text"), WRONG)
-def test_wrong_use(use: Callable[[SysVMessageQueue], object], error: type[Exception], text: str) -> None:
-    queue = SysVMessageQueue.create()
-    try:
-        with pytest.raises(error, match=text):
-            use(queue)
-        assert queue.statistics().messages == 0
-        queue.send_nowait(b"still well")
-        assert queue.receive_nowait().body == b"still well"
-    finally:
-        queue.close()
-
-
-def test_as_many_queues_as_there_may_be(set_limit: Callable[[str, str], None]) -> None:
-    set_limit("msgmni", "1")
-    queue = SysVMessageQueue.create()
-    try:
-        with pytest.raises(OSError, match=r"as many as there may be \(kernel\.msgmni\)") as caught:
-            SysVMessageQueue.create()
-        assert caught.value.errno == errno.ENOSPC
-    finally:
-        queue.close()
 
 
 def test_without_permission() -> None:

@@ -202,43 +202,6 @@ def test_arrays(memory: SysVSharedMemory) -> None:
     memory.close()
 
 
-WRONG = [
-    ({"key": 0}, ValueError, "IPC_PRIVATE"),
-    ({"key": 1 << 32}, ValueError, "key must be between"),
-    ({"key": -(1 << 31) - 1}, ValueError, "key must be between"),
-    ({"key": "k"}, TypeError, "key must be an int"),
-    ({"key": True}, TypeError, "key must be an int"),
-    ({"size": 0}, ValueError, "size must be between 1"),
-    ({"size": -1}, ValueError, "size must be between 1"),
-    ({"size": 1 << 64}, ValueError, "size must be between 1"),
-    ({"size": 1e3}, TypeError, "size must be an int"),
-    ({"mode": 0o1777}, ValueError, "permissions"),
-    ({"mode": "r"}, TypeError, "mode must be an int"),
-]
-
-
-@pytest.mark.parametrize(("wrong", "error", "text"), WRONG, ids=[repr(case[0])[:40] for case in WRONG])
-def test_wrong_arguments(wrong: dict[str, object], error: type[Exception], text: str) -> None:
-    with pytest.raises(error, match=text):
-        SysVSharedMemory.create(**{"key": KEY, "size": 10, **wrong})  # type: ignore[arg-type]
-
-
-def test_wrong_arguments_of_open() -> None:
-    for arguments in ({}, {"key": KEY, "id": 5}):
-        with pytest.raises(TypeError, match="a key or an id"):
-            SysVSharedMemory.open(**arguments)
-    with pytest.raises(ValueError, match="id must be between"):
-        SysVSharedMemory.open(id=-1)
-    with pytest.raises(FileNotFoundError, match="no System V shared memory with this key"):
-        SysVSharedMemory.open(KEY)
-
-
-def test_above_the_limits() -> None:
-    with pytest.raises(OSError, match=r"kernel.shmmax = \d+") as caught:
-        SysVSharedMemory.create(KEY, 1 << 61)
-    assert caught.value.errno in (errno.EINVAL, errno.ENOMEM, errno.ENOSPC)
-
-
 def test_another_user() -> None:
     script = f"""
         import aioipc
