@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from .objects.kernel_object import ObjectKind as ObjectKind
     from .objects.kernel_object import ObjectOpener as ObjectOpener
     from .objects.kernel_object import SemaphoreState as SemaphoreState
+    from .objects.limit import Limit as Limit
+    from .objects.limits import limits as limits
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -144,6 +146,8 @@ _HOMES = {
     "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
     "aioipc.objects.inventory": "Inventory inventory",
     "aioipc.objects.kernel_object": "KernelObject ObjectKind ObjectOpener SemaphoreState",
+    "aioipc.objects.limit": "Limit",
+    "aioipc.objects.limits": "limits",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -168,6 +172,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Inventory",
     "Job",
     "KernelObject",
+    "Limit",
     "Lines",
     "Listener",
     "MapResults",
@@ -216,6 +221,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "ftok",
     "graceful_shutdown",
     "inventory",
+    "limits",
     "listen_tcp",
     "listen_unix",
     "open_datagram_socket",

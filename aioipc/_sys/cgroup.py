@@ -43,6 +43,38 @@ def oom_kills(root: Path = _ROOT, membership: str | None = None) -> int | None:
     return None
 
 
+def memory_use(root: Path = _ROOT, membership: str | None = None) -> tuple[int | None, int] | None:
+    """Return how many bytes the group may use and uses, where the limit is strictest; ``None`` where nobody knows."""
+    limits, uses = ("memory.max", "memory.limit_in_bytes"), ("memory.current", "memory.usage_in_bytes")
+    return _strictest(_folders("memory", root, membership), limits, uses)
+
+
+def task_use(root: Path = _ROOT, membership: str | None = None) -> tuple[int | None, int] | None:
+    """Return how many processes and threads the group may have and has; ``None`` where nobody knows."""
+    return _strictest(_folders("pids", root, membership), ("pids.max",), ("pids.current",))
+
+
+def killed_as_a_whole(root: Path = _ROOT, membership: str | None = None) -> bool | None:
+    """Return whether the kernel kills the whole group where memory runs out (memory.oom.group); ``None`` under v1."""
+    found = [_read(folder / "memory.oom.group") for folder in _folders("memory", root, membership)]
+    known = [text.strip() == "1" for text in found if text is not None]
+    return any(known) if known else None
+
+
+def _strictest(
+    folders: Iterator[Path], limits: tuple[str, ...], uses: tuple[str, ...]
+) -> tuple[int | None, int] | None:
+    """Return limit and use of the group with the least room; the innermost one where nothing is limited."""
+    found: list[tuple[int | None, int]] = []
+    for folder in folders:
+        limit, use = (next((text for name in names if (text := _read(folder / name))), "") for names in (limits, uses))
+        if use.strip().isdecimal():
+            number = int(limit) if limit.strip().isdecimal() else _NO_LIMIT
+            found.append((number if number < _NO_LIMIT else None, int(use)))
+    limited = [(limit, use) for limit, use in found if limit is not None]
+    return min(limited, key=lambda each: each[0] - each[1], default=found[0] if found else None)
+
+
 def _folders(controller: str, root: Path, membership: str | None) -> Iterator[Path]:
     """Yield the group's folder and its parents, innermost first, under v1 and under v2."""
     if membership is None:

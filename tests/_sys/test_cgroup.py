@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from aioipc._sys.cgroup import cpu_quota, memory_limit, oom_kills, usable_cpus
+from aioipc._sys.cgroup import (
+    cpu_quota,
+    killed_as_a_whole,
+    memory_limit,
+    memory_use,
+    oom_kills,
+    task_use,
+    usable_cpus,
+)
 
 from ..harness.scripts import run_script
 
@@ -285,3 +293,25 @@ def test_a_real_group(name: str) -> None:
     if done.stdout.startswith("cannot"):
         pytest.skip(f"no control group of our own here: {done.stdout.strip()}")
     assert done.stdout == "0.25\n"
+
+
+# -- what is used ------------------------------------------------------------------------------------
+
+
+def test_use_of_memory_and_tasks(tmp_path: Path) -> None:
+    """The group with the least room counts, under both versions; without limits the innermost."""
+    make(tmp_path / "a" / "b", memory__max="max", memory__current="100", pids__max="50", pids__current="20")
+    make(tmp_path / "a", memory__max="1000", memory__current="900", pids__max="max", pids__current="40")
+    assert memory_use(tmp_path, "0::/a/b") == (1000, 900)
+    assert task_use(tmp_path, "0::/a/b") == (50, 20)
+    make(tmp_path / "memory" / "c", memory__limit_in_bytes="9223372036854771712", memory__usage_in_bytes="77")
+    assert memory_use(tmp_path, "4:memory:/c") == (None, 77)
+    assert task_use(tmp_path, "4:memory:/c") is None
+
+
+def test_killed_as_a_whole(tmp_path: Path) -> None:
+    make(tmp_path / "a" / "b", memory__oom__group="0")
+    assert killed_as_a_whole(tmp_path, "0::/a/b") is False
+    make(tmp_path / "a", memory__oom__group="1")
+    assert killed_as_a_whole(tmp_path, "0::/a/b") is True
+    assert killed_as_a_whole(tmp_path, "4:memory:/c") is None

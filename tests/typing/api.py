@@ -363,3 +363,10 @@ def objects(folder: Path) -> None:
         assert_type((each.in_use, each.orphan), tuple[bool, bool])
         del kind
     aioipc.inventory(["queue"])  # type: ignore[list-item]
+
+
+def system_limits() -> None:
+    found = aioipc.limits()
+    assert_type(found, dict[str, aioipc.Limit])
+    assert_type(found["kernel.msgmax"].value, float | None)
+    assert_type(found["/dev/shm"].share, float | None)
