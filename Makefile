@@ -12,7 +12,7 @@ run: $(VENV)/.run           ## the main job: index the standard library on a poo
 	$(BIN)/python examples/word_index.py
 
 test: $(VENV)/.test         ## the tests, in two processes (ARGS="-k pool" for some of them, in one)
-	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),tests/side_by_side.py)
+	$(BIN)/python $(if $(ARGS),-m pytest $(ARGS),-m tests.side_by_side)
 
 soak: $(VENV)/.test         ## the pool under random kills for SECONDS (600), with a line for every round
 	AIOIPC_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s --show-capture=no tests/pool/test_soak.py $(ARGS)
