@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "map": "aioipc.cli.map:map_command",
+    "mk": "aioipc.cli.mk:mk_command",
+    "recv": "aioipc.cli.recv:recv_command",
+    "send": "aioipc.cli.send:send_command",
 }
 
 EXIT_INTERRUPTED = 130
@@ -45,7 +48,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="aioipc", message="%(prog)s %(version)s")
 def aioipc() -> None:
-    """Async IPC from the shell: feed the lines of a file or pipe to a pool of worker processes."""
+    """Async IPC from the shell: queues, FIFOs, sockets, shared memory, and pools of worker processes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
