@@ -24,6 +24,14 @@ NAMES = (
     "draining",
 )
 
+OWNER_NAMES = (
+    "record-written",
+    "object-made",
+    "record-completed",
+    "object-removed",
+)
+"""Those in the life of an object that outlives its process (`aioipc.kernel.claims`)."""
+
 ACTIONS = ("kill", "stop", "segv", "exit", "raise")
 
 armed: dict[str, tuple[str, str]] = {}
@@ -34,8 +42,8 @@ def load(environ: dict[str, str] | os._Environ[str]) -> None:
     armed.clear()
     for item in filter(None, environ.get("AIOIPC_FAILPOINTS", "").split(";")):
         name, _, action = item.partition("=")
-        if name not in NAMES:
-            raise ValueError(f"AIOIPC_FAILPOINTS: no failpoint is called {name!r}; there are {', '.join(NAMES)}")
+        if name not in (names := NAMES + OWNER_NAMES):
+            raise ValueError(f"AIOIPC_FAILPOINTS: no failpoint is called {name!r}; there are {', '.join(names)}")
         verb, _, marker = action.partition(":")
         armed[name] = (verb, marker)
 

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from aioipc.exceptions import ClosedResourceError, UnsupportedPlatform
 
+from .file_identity import FileIdentity, file_identity
 from .library import failure, library_with
 
 LARGEST_VALUE = (1 << 31) - 1  # SEM_VALUE_MAX
 _SIZE = 4 * ctypes.sizeof(ctypes.c_long)  # sizeof (sem_t) of glibc
-
-Identity = tuple[int, int]
 
 _lib = library_with("sem_open", "libpthread.so.0")
 if _lib is not None:
@@ -33,7 +32,7 @@ class NamedSemaphore:
 
     def __init__(self, name: str, address: int) -> None:
         self.name: str = name
-        self.identity: Identity | None = identity(name)
+        self.identity: FileIdentity | None = identity(name)
         self._lock = threading.RLock()  # a signal handler may come in between
         self._address: int | None = address
 
@@ -102,13 +101,12 @@ def unlink_semaphore(name: str) -> None:
         raise failure()
 
 
-def identity(name: str) -> Identity | None:
+def identity(name: str) -> FileIdentity | None:
     """Return which file the name leads to now; None where it leads nowhere."""
     try:
-        found = os.lstat(path_of(name))
+        return file_identity(str(path_of(name)))
     except OSError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def path_of(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import NamedTuple
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -30,6 +31,37 @@ def process_info(pid: int) -> ProcessInfo | None:
         return None
     state, parent, group, session = text[text.rindex(b")") + 2 :].split(maxsplit=4)[:4]
     return ProcessInfo(pid, state.decode(), int(parent), int(group), int(session))
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process was started, in clock ticks since the machine was; ``None`` where nobody can tell.
+
+    Together with its pid that is one process and no later one of the same number, as long as the machine runs.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    return int(text[text.rindex(b")") + 2 :].split(maxsplit=20)[19])
+
+
+@cache
+def boot_id() -> str:
+    """Return what tells this run of the machine from any other; empty where /proc is not there (``random(4)``)."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def namespace(kind: str) -> str:
+    """Return which ``ipc``, ``pid``, … namespace this process is in (``namespaces(7)``); empty without /proc."""
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return ""
 
 
 def children(parent: int) -> list[int]:

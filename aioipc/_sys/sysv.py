@@ -54,12 +54,13 @@ class Ownership:
     key: int  #: 0 for a private one
     uid: int  #: the owner
     gid: int  #: the owner's group
+    maker: int  #: the user who has made it; the owner may be another one since
     mode: int  #: the permissions
 
 
 def ownership(permissions: Permissions) -> Ownership:
     """Return what a structure says, without the bits of ``mode`` that are no permissions."""
-    return Ownership(permissions.key, permissions.uid, permissions.gid, permissions.mode & 0o777)
+    return Ownership(permissions.key, permissions.uid, permissions.gid, permissions.cuid, permissions.mode & 0o777)
 
 
 def check_platform() -> None:

@@ -40,6 +40,9 @@ class Status(NamedTuple):
     mode: int
     owner: int
     removed: bool
+    key: int
+    maker: int
+    changed: int
 
 
 _lib = library_with("shmget") if ctypes.sizeof(ctypes.c_long) == 8 else None
@@ -80,7 +83,8 @@ def status(ident: int) -> Status:
         raise failure()
     perm = found.perm
     removed = bool(perm.mode & _SHM_DEST)
-    return Status(found.segsz, found.nattch, found.cpid, found.lpid, perm.mode & 0o777, perm.uid, removed)
+    users = found.nattch, found.cpid, found.lpid
+    return Status(found.segsz, *users, perm.mode & 0o777, perm.uid, removed, perm.key, perm.cuid, found.ctime)
 
 
 def remove(ident: int) -> None:

@@ -16,9 +16,10 @@ from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import BrokenResourceError
 
 from .buffers import Buffer, item_size
-from .listeners import bind_datagram
+from .claims import Claim
 from .names import check_mode
 from .socket_base import BoundSocket, check_path, new_socket
+from .socket_paths import bind_datagram
 
 
 class Datagram(NamedTuple):
@@ -43,8 +44,8 @@ class DatagramSocket(BoundSocket):
 
     _label = "datagram socket"
 
-    def __init__(self, sock: socket.socket, path: str | None = None) -> None:
-        super().__init__(sock, path)
+    def __init__(self, sock: socket.socket, path: str | None = None, claim: Claim | None = None) -> None:
+        super().__init__(sock, path, claim)
         self._rooms: dict[str, _Room] = {}  # of the receivers that somebody sends to
         self._one_byte = bytearray(1)
 
@@ -127,9 +128,11 @@ def open_datagram_socket(path: str | os.PathLike[str] | None = None, *, mode: in
     check_mode(mode)
     sock = new_socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        if name is not None:
-            bind_datagram(sock, name, mode)
-        return DatagramSocket(sock, name)
+        if name is None:
+            return DatagramSocket(sock)
+        with Claim.begin("unix-socket", os.path.abspath(name), remove=True) as claim:
+            bind_datagram(sock, name, mode, claim)
+        return DatagramSocket(sock, name, claim)
     except BaseException:
         sock.close()
         raise

@@ -23,13 +23,15 @@ import os
 import select
 import stat
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from anyio import typed_attribute
 
 from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
+from aioipc._sys.file_identity import file_identity
 
+from .claims import Claim
 from .names import check_mode, unlink_if_same
 from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
 
@@ -55,7 +57,7 @@ class _FifoEnd(PipeEnd):
 
     _kind = "FIFO"
     _path: str
-    _remove: bool
+    _claim: Claim
 
     @property
     def path(self) -> str:
@@ -76,8 +78,9 @@ class _FifoEnd(PipeEnd):
 
     def _release(self, fd: int) -> None:
         try:
-            if self._remove:
+            if self._claim.removes:
                 unlink_if_same(self._path, os.fstat(fd))
+            self._claim.end(gone=not os.fstat(fd).st_nlink)
         finally:
             super()._release(fd)
 
@@ -92,9 +95,9 @@ class FifoReceiveStream(_FifoEnd, PipeReceiveStream):
 
     _others_gone = "every writer has left the FIFO"
 
-    def __init__(self, fd: int, path: str, *, remove: bool = False) -> None:
+    def __init__(self, fd: int, path: str, claim: Claim) -> None:
         super().__init__(fd)
-        self._path, self._remove = path, remove
+        self._path, self._claim = path, claim
         self._writer_came = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR  # then it is one itself
         self._ended = False
         self._poll = select.poll()
@@ -128,9 +131,9 @@ class FifoSendStream(_FifoEnd, PipeSendStream):
 
     _others_gone = "every reader has left the FIFO"
 
-    def __init__(self, fd: int, path: str, *, remove: bool = False) -> None:
+    def __init__(self, fd: int, path: str, claim: Claim) -> None:
         super().__init__(fd)
-        self._path, self._remove = path, remove
+        self._path, self._claim = path, claim
 
 
 async def open_fifo_reader(
@@ -151,13 +154,13 @@ async def open_fifo_reader(
     """
     name = _check_arguments(path, create, mode, remove)
     await asyncio.sleep(0)
-    made = _make(name, mode) if create else None
+    made = _make(name, mode, remove) if create else None
     try:
         fd = _open(name, os.O_RDWR if persistent else os.O_RDONLY, create and made is None)
     except BaseException:
-        _take_back(name, made, remove)
+        _take_back(name, made)
         raise
-    return FifoReceiveStream(fd, name, remove=remove and made is not None)
+    return FifoReceiveStream(fd, name, _claim(fd, name, made))
 
 
 async def open_fifo_writer(
@@ -172,13 +175,13 @@ async def open_fifo_writer(
     """
     name = _check_arguments(path, create, mode, remove)
     await asyncio.sleep(0)
-    made = _make(name, mode) if create else None
+    made = _make(name, mode, remove) if create else None
     try:
         fd = await _wait_for_reader(name, create and made is None)
     except BaseException:
-        _take_back(name, made, remove)
+        _take_back(name, made)
         raise
-    return FifoSendStream(fd, name, remove=remove and made is not None)
+    return FifoSendStream(fd, name, _claim(fd, name, made))
 
 
 async def _wait_for_reader(name: str, suspicious: bool) -> int:
@@ -210,18 +213,31 @@ def _check_arguments(path: Path, create: bool, mode: object, remove: bool) -> st
     return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
 
 
-def _make(name: str, mode: int) -> os.stat_result | None:
+class _Made(NamedTuple):
+    """A FIFO that was made here."""
+
+    found: os.stat_result
+    claim: Claim
+
+
+def _make(name: str, mode: int, remove: bool) -> _Made | None:
     """Make a FIFO and return what it is; None where something has that name already."""
     try:
-        os.mkfifo(name, mode)
+        with Claim.begin("fifo", name, remove=remove) as claim:
+            os.mkfifo(name, mode)
     except FileExistsError:
         return None
     except OSError as error:  # which does not say where
         raise OSError(error.errno, error.strerror, name) from None
     made = os.lstat(name)
+    claim.complete(file=file_identity(name))
     if stat.S_IMODE(made.st_mode) != mode:  # the umask took some away
         os.chmod(name, mode)
-    return made
+    return _Made(made, claim)
+
+
+def _claim(fd: int, name: str, made: _Made | None) -> Claim:
+    return made.claim if made is not None else Claim.join("fifo", name, file=file_identity(fd))
 
 
 def _open(name: str, flags: int, suspicious: bool) -> int:
@@ -271,6 +287,8 @@ def _forbidden(name: str, reason: str) -> PermissionError:
     return PermissionError(errno.EACCES, text, name)
 
 
-def _take_back(name: str, made: os.stat_result | None, remove: bool) -> None:
-    if remove and made is not None:
-        unlink_if_same(name, made)
+def _take_back(name: str, made: _Made | None) -> None:
+    if made is not None:
+        if made.claim.removes:
+            unlink_if_same(name, made.found)
+        made.claim.end(gone=made.claim.removes)

@@ -26,9 +26,11 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import posix_mq
+from aioipc._sys.file_identity import file_identity
 from aioipc.exceptions import ClosedResourceError
 
 from .buffers import Buffer, item_size
+from .claims import Claim
 from .names import check_mode, check_posix_name, check_range
 from .pipes import above_stdio
 
@@ -66,7 +68,7 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
 
     _fd = -1  # for __del__, where __init__ has refused
 
-    def __init__(self, fd: int, name: str, *, access: Literal["both", "receive", "send"], remove: bool) -> None:
+    def __init__(self, fd: int, name: str, *, access: Literal["both", "receive", "send"], claim: Claim) -> None:
         """Take over a descriptor of the queue; `create` and `open` do that."""
         try:
             attributes = posix_mq.attributes(fd)
@@ -76,7 +78,7 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
             raise
         self._fd = fd
         self._access = access
-        self._remove = remove
+        self._claim = claim
         self._received = 0
         self._sent = 0
         label = f"POSIX queue {name}"
@@ -112,13 +114,15 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
         check_mode(mode)
         sizes = _sizes(max_messages, max_message_size)
         while True:
+            claim = Claim.begin("posix-queue", name, remove=remove)
             try:
                 fd = posix_mq.create_queue(name, mode, *sizes)
             except OSError as error:
+                claim.end(gone=True)
                 if not (exist_ok and error.errno == errno.EEXIST):
                     raise _explained(error, name, *sizes) from None
             else:
-                return cls._made(fd, name, mode, remove)
+                return cls._made(fd, name, mode, claim)
             with contextlib.suppress(FileNotFoundError):  # removed since: make it after all
                 return cls.open(name)
 
@@ -138,17 +142,19 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
             fd = above_stdio(posix_mq.open_queue(name, _ACCESS[access]))
         except OSError as error:
             raise _explained(error, name) from None
-        return cls(fd, name, access=access, remove=False)
+        return cls(fd, name, access=access, claim=Claim.join("posix-queue", name, file=file_identity(fd)))
 
     @classmethod
-    def _made(cls, fd: int, name: str, mode: int, remove: bool) -> Self:
+    def _made(cls, fd: int, name: str, mode: int, claim: Claim) -> Self:
         """Take over a new queue, or leave nothing of it."""
         try:
             fd = above_stdio(fd)
+            claim.complete(file=file_identity(fd))
             os.fchmod(fd, mode)  # the umask may have taken some away
-            return cls(fd, name, access="both", remove=remove)
+            return cls(fd, name, access="both", claim=claim)
         except BaseException:
             posix_mq.unlink_queue(name)
+            claim.end(gone=True)
             raise
 
     async def receive(self) -> PosixMessage:
@@ -214,6 +220,7 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
         if not self.is_removed():
             with contextlib.suppress(FileNotFoundError):
                 posix_mq.unlink_queue(self.name)
+        self._claim.forget()
 
     def close(self) -> None:
         """Close the queue at once, and remove it where this object has made it; closed already: do nothing.
@@ -264,11 +271,14 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
         return bytes(item)
 
     def _release(self, fd: int) -> None:
+        gone = False
         try:
-            if self._remove and os.fstat(fd).st_nlink:
+            if self._claim.removes and os.fstat(fd).st_nlink:
                 with contextlib.suppress(FileNotFoundError):
                     posix_mq.unlink_queue(self.name)
+            gone = not os.fstat(fd).st_nlink
         finally:
+            self._claim.end(gone=gone)
             os.close(fd)
 
 

@@ -25,6 +25,7 @@ from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import posix_sem
 
+from .claims import Claim
 from .held import Held
 from .names import check_mode, check_posix_name, check_range
 
@@ -48,11 +49,11 @@ class PosixSemaphore(AsyncResource):
 
     _semaphore: posix_sem.NamedSemaphore | None = None  # for __del__, where __init__ has refused
 
-    def __init__(self, semaphore: posix_sem.NamedSemaphore, *, remove: bool) -> None:
+    def __init__(self, semaphore: posix_sem.NamedSemaphore, claim: Claim) -> None:
         """Take over an open semaphore; `create` and `open` do that."""
         self._semaphore = semaphore
         self._ours = semaphore
-        self._remove = remove
+        self._claim = claim
         self._back_off = BackOffReadiness()
         self._queue = WaitQueue(self._back_off, f"POSIX semaphore {semaphore.name}")
         self._acquired = 0
@@ -76,11 +77,16 @@ class PosixSemaphore(AsyncResource):
         check_range("value", value, 0, posix_sem.LARGEST_VALUE)
         check_mode(mode)
         while True:
-            try:
-                return cls(posix_sem.create_semaphore(name, mode, value), remove=remove)
-            except OSError as error:
-                if not (exist_ok and error.errno == errno.EEXIST):
-                    raise _explained(error, name) from None
+            with Claim.begin("posix-semaphore", name, remove=remove) as claim:
+                try:
+                    made = posix_sem.create_semaphore(name, mode, value)
+                except OSError as error:
+                    if not (exist_ok and error.errno == errno.EEXIST):
+                        raise _explained(error, name) from None
+                    claim.end(gone=True)
+                else:
+                    claim.complete(file=made.identity)
+                    return cls(made, claim)
             with contextlib.suppress(FileNotFoundError):  # removed since: make it after all
                 return cls.open(name)
 
@@ -93,9 +99,10 @@ class PosixSemaphore(AsyncResource):
         """
         check_posix_name(name)
         try:
-            return cls(posix_sem.open_semaphore(name), remove=False)
+            found = posix_sem.open_semaphore(name)
         except OSError as error:
             raise _explained(error, name) from None
+        return cls(found, Claim.join("posix-semaphore", name, file=found.identity))
 
     async def acquire(self) -> None:
         """Take one; wait while there is none (``sem_trywait(3)``).
@@ -152,6 +159,7 @@ class PosixSemaphore(AsyncResource):
         if not self.is_removed():
             with contextlib.suppress(FileNotFoundError):
                 posix_sem.unlink_semaphore(self.name)
+        self._claim.forget()
 
     def close(self) -> None:
         """Close the semaphore at once, and remove it where this object has made it; closed already: do nothing.
@@ -177,10 +185,13 @@ class PosixSemaphore(AsyncResource):
             self.close()
 
     def _release_all(self) -> None:
+        gone = False
         try:
-            if self._remove:
+            if self._claim.removes:
                 self.remove()
+            gone = self.is_removed()
         finally:
+            self._claim.end(gone=gone)
             self._ours.close()
 
 

@@ -27,10 +27,11 @@ from aioipc._loop.object_readiness import ObjectReadiness
 from aioipc._sys import sysv, sysv_semaphores
 from aioipc._sys.sysv_semaphores import LARGEST, Operation
 
+from .claims import Claim
 from .held import Held
 from .names import check_range
 from .semaphore_undo import holdings
-from .sysv_keys import check_key, find, make_or_find
+from .sysv_keys import check_key, find
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V semaphore set", "the first or the last number of kernel.sem"
@@ -78,10 +79,11 @@ class SysVSemaphoreSet(SysVObject):
     """
 
     _kind = _KIND
+    _record_kind = "sysv-semaphores"
 
-    def __init__(self, id: int, key: int | None, count: int, *, remove: bool) -> None:
+    def __init__(self, id: int, key: int | None, count: int, claim: Claim) -> None:
         """Take a set that exists; `create` and `open` do that."""
-        super().__init__(id, key, remove=remove)
+        super().__init__(id, key, claim)
         name = self._name
         self._count = count
 
@@ -111,14 +113,14 @@ class SysVSemaphoreSet(SysVObject):
         largest = sysv.sysctl("sem", 0)
         if largest is not None and len(numbers) > largest:
             raise ValueError(f"a set of {len(numbers)} is larger than the first number of kernel.sem ({largest})")
-        id, made = make_or_find(_getter(len(numbers)), _KIND, _LIMIT, key, mode, exist_ok)
+        id, claim, made = cls._make_or_find(_getter(len(numbers)), _LIMIT, key, mode, exist_ok, remove)
         if not made:
-            return cls._found(id, key, len(numbers))
-        made_set = cls(id, key, len(numbers), remove=remove)
+            return cls._found(id, key, claim, len(numbers))
+        made_set = cls(id, key, len(numbers), claim)
         try:
             made_set._add_first_values(numbers)
         except BaseException:
-            made_set._remove_quietly()
+            made_set.remove()
             made_set.close()
             raise
         return made_set
@@ -134,12 +136,15 @@ class SysVSemaphoreSet(SysVObject):
             raise ValueError("a set is opened by its key or by its id: give one of them")
         if key is not None:
             key = check_key(key)
-            return cls._found(find(_getter(0), _KIND, key), key)
-        sysv.check_platform()
-        return cls._found(check_range("id", id, 0, (1 << 31) - 1), None)
+            number = find(_getter(0), _KIND, key)
+        else:
+            sysv.check_platform()
+            number = check_range("id", id, 0, (1 << 31) - 1)
+        return cls._found(number, key, Claim.join("sysv-semaphores", id=number))
 
     @classmethod
-    def _found(cls, id: int, key: int | None, expected: int | None = None) -> Self:
+    def _found(cls, id: int, key: int | None, claim: Claim, expected: int | None = None) -> Self:
+        """Look at a set that is there; where it is not the one, the claim ends with the error."""
         try:
             status = sysv_semaphores.status(id)
         except PermissionError as error:
@@ -150,7 +155,7 @@ class SysVSemaphoreSet(SysVObject):
         if expected is not None and expected != status.count:
             text = f"the {_KIND} {id} is there already and has {status.count} semaphores, not {expected}"
             raise FileExistsError(errno.EEXIST, text)
-        return cls(id, key or status.owner.key or None, status.count, remove=False)
+        return cls(id, key or status.owner.key or None, status.count, claim)
 
     def __len__(self) -> int:
         return self._count
@@ -324,6 +329,7 @@ class SysVSemaphoreSet(SysVObject):
                 sysv_semaphores.set_value(self.id, index, numbers[0])
         except OSError as error:
             raise self._explained(error) from None
+        self._claim.note_change(self._ctime(self.id))
         holdings.forget(self.id, index)
 
     def _add_first_values(self, numbers: list[int]) -> None:
@@ -375,8 +381,9 @@ class SysVSemaphoreSet(SysVObject):
         finally:
             holdings.forget(self.id)
 
-    def _look(self) -> None:
-        sysv_semaphores.status(self.id)
+    @staticmethod
+    def _look(id: int) -> int:
+        return sysv_semaphores.status(id).last_change
 
     def _close_places(self) -> None:
         self._places.close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import sys
 from dataclasses import dataclass
@@ -22,10 +21,12 @@ from typing import Self
 
 from aioipc._sys.anonymous_file import open_anonymous_file, seal_size
 from aioipc._sys.cgroup import memory_limit
+from aioipc._sys.file_identity import file_identity
 from aioipc._sys.mappings import map_file
 from aioipc._sys.procfs import available_memory
 from aioipc.exceptions import UnsupportedPlatform
 
+from .claims import Claim
 from .free_descriptors import descriptor_limit, naming_the_limit
 from .names import check_mode, check_posix_name, check_range, unlink_if_same
 from .pipes import above_stdio
@@ -48,14 +49,14 @@ class SharedMemory(Segment):
 
     _fd = -1
 
-    def __init__(self, fd: int, *, name: str | None, readonly: bool, remove: bool) -> None:
+    def __init__(self, fd: int, *, name: str | None, readonly: bool, claim: Claim | None) -> None:
         """Take over a descriptor of it; the class methods do that."""
         size = os.fstat(fd).st_size
         mapping = map_file(fd, size, readonly=readonly)
         label = f"shared memory {name}" if name else "anonymous shared memory"
         super().__init__(mapping, size, label, readonly=readonly)
         self._fd = fd
-        self._remove = remove
+        self._claim = claim  # anonymous memory needs none
         self.name: str | None = name
 
     @classmethod
@@ -83,15 +84,17 @@ class SharedMemory(Segment):
         path = _path(name)
         while True:
             try:
-                fd = _create(path, size, mode)
+                with Claim.begin("posix-memory", name, remove=remove) as claim:
+                    fd = _create(path, size, mode, claim)
             except FileExistsError:
                 if not exist_ok:
                     raise FileExistsError(errno.EEXIST, "exists already; exist_ok=True opens it", name) from None
             else:
                 try:
-                    return cls._taking(fd, name=name, remove=remove)
+                    return cls._taking(fd, name=name, claim=claim)
                 except BaseException:
                     os.unlink(path)
+                    claim.end(gone=True)
                     raise
             with contextlib.suppress(FileNotFoundError):  # removed since: make it after all
                 return cls._open_large_enough(name, size)
@@ -124,14 +127,16 @@ class SharedMemory(Segment):
         _check_file(fd, f"descriptor {fd}")
         os.set_inheritable(fd, False)
         seal_size(fd)
-        return cls(above_stdio(fd), name=None, readonly=readonly, remove=False)
+        return cls(above_stdio(fd), name=None, readonly=readonly, claim=None)
 
     @classmethod
-    def _taking(cls, fd: int, *, name: str | None, readonly: bool = False, remove: bool = False) -> Self:
+    def _taking(cls, fd: int, *, name: str | None, readonly: bool = False, claim: Claim | None = None) -> Self:
         """Take over the descriptor, or close it."""
         try:
             _check_file(fd, name or "")
-            return cls(fd, name=name, readonly=readonly, remove=remove)
+            if name is not None and claim is None:
+                claim = Claim.join("posix-memory", name, file=file_identity(fd))
+            return cls(fd, name=name, readonly=readonly, claim=claim)
         except BaseException:
             os.close(fd)
             raise
@@ -174,13 +179,17 @@ class SharedMemory(Segment):
         """
         if self.name is not None:
             unlink_if_same(_path(self.name), os.fstat(self.fileno()))
+            if self._claim is not None:
+                self._claim.forget()
 
     def _before_unmapping(self) -> None:
-        if self._remove and self.name is not None:
+        if self._claim is not None and self._claim.removes and self.name is not None:
             unlink_if_same(_path(self.name), os.fstat(self._fd))
 
     def _after_unmapping(self) -> None:
         fd, self._fd = self._fd, -1
+        if self._claim is not None:
+            self._claim.end(gone=not os.fstat(fd).st_nlink)
         os.close(fd)
 
 
@@ -191,20 +200,21 @@ def _path(name: str) -> str:
     return _FOLDER + name
 
 
-def _create(path: str, size: int, mode: int) -> int:
+def _create(path: str, size: int, mode: int, claim: Claim) -> int:
     """Make the file without a name, allocate it, then give it its name; `FileExistsError` where there is one."""
     if os.path.lexists(path):
         raise FileExistsError
     _check_memory(size)
     name = path.removeprefix(_FOLDER)
     try:
-        fd, temporary = _open_unnamed(path)
+        fd, temporary = _open_unnamed(claim)
     except OSError as error:
         raise _explained(error, name) from None
     try:
         try:
             os.posix_fallocate(fd, 0, size)
             os.fchmod(fd, mode)
+            claim.complete(file=file_identity(fd))
             if temporary:
                 os.link(temporary, path)
             else:
@@ -218,12 +228,17 @@ def _create(path: str, size: int, mode: int) -> int:
     return fd
 
 
-def _open_unnamed(path: str) -> tuple[int, str | None]:
+def temporary_path(token: str) -> str:
+    """Return how a file in /dev/shm is called before it gets its name, where it cannot be made without one."""
+    return f"{_FOLDER}/aioipc-{token}"
+
+
+def _open_unnamed(claim: Claim) -> tuple[int, str | None]:
     """Open a new file in /dev/shm: without a name, else with one that nobody guesses, which is returned too."""
     if os.access("/proc/self/fd", os.X_OK):
         with contextlib.suppress(AttributeError, OSError):
             return above_stdio(os.open(_FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)), None
-    temporary = f"{_FOLDER}/aioipc-{secrets.token_hex(8)}"
+    temporary = temporary_path(claim.token)
     return above_stdio(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)), temporary
 
 

@@ -15,6 +15,7 @@ from aioipc._loop.readiness import DescriptorReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import ClosedResourceError
 
+from .claims import Claim
 from .free_descriptors import naming_the_limit
 from .names import unlink_if_same
 
@@ -90,15 +91,27 @@ class Socket(AsyncResource):
 class BoundSocket(Socket):
     """A socket that may have made a path, which goes when it is closed."""
 
-    def __init__(self, sock: socket.socket, path: str | None) -> None:
+    def __init__(self, sock: socket.socket, path: str | None, claim: Claim | None) -> None:
         super().__init__(sock)
         self.path: str | None = path
         self._made = os.lstat(path) if path is not None else None
+        self._claim = claim
+
+    def detach(self) -> socket.socket:
+        """Close the object but not its socket, and return that, non-blocking; it and its path are the caller's now.
+
+        Tasks that wait on the object get `ClosedResourceError`. Raises that itself after closing.
+        """
+        sock = super().detach()
+        if self._claim is not None:
+            self._claim.end(gone=True)
+        return sock
 
     def _release(self, sock: socket.socket) -> None:
         try:
-            if self.path is not None and self._made is not None:
+            if self._claim is not None and self._claim.removes and self.path is not None and self._made is not None:
                 unlink_if_same(self.path, self._made)
+                self._claim.end(gone=True)
         finally:
             super()._release(sock)
 

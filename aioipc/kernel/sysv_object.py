@@ -21,6 +21,10 @@ from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import sysv
 from aioipc.exceptions import ClosedResourceError, ObjectRemovedError
 
+from .claims import Claim
+from .owner_records import ObjectKind
+from .sysv_keys import make_or_find
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 R = TypeVar("R", bound=Readiness)
@@ -43,15 +47,37 @@ class SysVObject(AsyncResource):
     """A queue or a set. Subclasses know the calls."""
 
     _kind: ClassVar[str]
+    _record_kind: ClassVar[ObjectKind]
     _closed = True  # for __del__, where __init__ has refused
 
-    def __init__(self, id: int, key: int | None, *, remove: bool) -> None:
+    def __init__(self, id: int, key: int | None, claim: Claim) -> None:
         self.id: int = id
         self.key: int | None = key
         self._name = f"{self._kind} {id}" + (f" (key {key & 0xFFFFFFFF:#010x})" if key else "")
-        self._remover = os.getpid() if remove else None
+        self._claim = claim
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    @classmethod
+    def _make_or_find(
+        cls, get: Callable[[int, int], int], limit: str, key: int | None, mode: int, exist_ok: bool, remove: bool
+    ) -> tuple[int, Claim, bool]:
+        """Make an object, or with ``exist_ok`` find it; return its id, the claim to it, and whether it was made."""
+        with Claim.begin(cls._record_kind, key=key, remove=remove) as claim:
+            id, made = make_or_find(get, cls._kind, limit, key, mode, exist_ok)
+        if not made:
+            claim.end(gone=True)
+            return id, Claim.join(cls._record_kind, id=id), False
+        claim.complete(id=id, changed=cls._ctime(id))
+        return id, claim, True
+
+    @classmethod
+    def _ctime(cls, id: int) -> int | None:
+        """Return what tells an object from a later one of its id; None where we may not look."""
+        try:
+            return cls._look(id)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Close the object at once, and remove it from the kernel where this call's object has made it so.
@@ -63,10 +89,13 @@ class SysVObject(AsyncResource):
         if self._closed:
             return
         self._closed = True
+        gone = False
         try:
-            if self._remover == os.getpid():
+            if self._claim.removes:
                 self._remove_quietly()
+            gone = not self._exists()
         finally:
+            self._claim.end(gone=gone)
             self._close_places()
 
     async def aclose(self) -> None:
@@ -82,6 +111,7 @@ class SysVObject(AsyncResource):
         """
         self._check_open()
         self._remove_quietly()
+        self._claim.forget()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}{', closed' if self._closed else ''}>"
@@ -94,8 +124,9 @@ class SysVObject(AsyncResource):
     def _remove(self) -> None:
         raise NotImplementedError
 
-    def _look(self) -> None:
-        """Ask the kernel about the object; raises its `OSError`."""
+    @staticmethod
+    def _look(id: int) -> int:
+        """Ask the kernel about an object, and return its ctime; raises its `OSError`."""
         raise NotImplementedError
 
     def _close_places(self) -> None:
@@ -110,7 +141,7 @@ class SysVObject(AsyncResource):
 
     def _exists(self) -> bool:
         try:
-            self._look()
+            self._look(self.id)
         except OSError as error:
             return error.errno not in sysv.GONE
         return True

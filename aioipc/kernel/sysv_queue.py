@@ -30,8 +30,9 @@ from aioipc._sys.sysv_messages import MSG_COPY, MSG_EXCEPT
 from aioipc.exceptions import UnsupportedPlatform, WouldBlock
 
 from .buffers import Buffer, item_size
+from .claims import Claim
 from .names import check_range
-from .sysv_keys import check_key, find, make_or_find
+from .sysv_keys import check_key, find
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V message queue", "kernel.msgmni"
@@ -108,10 +109,11 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     """
 
     _kind = _KIND
+    _record_kind = "sysv-queue"
 
-    def __init__(self, id: int, key: int | None, *, remove: bool) -> None:
+    def __init__(self, id: int, key: int | None, claim: Claim) -> None:
         """Take a queue that exists; `create` and `open` do that."""
-        super().__init__(id, key, remove=remove)
+        super().__init__(id, key, claim)
         name = self._name
 
         def make(pattern: Hashable) -> Place[ObjectReadiness]:
@@ -147,13 +149,13 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         check_range("mode", mode, 0, 0o777)
         if max_bytes is not None:
             check_range("max_bytes", max_bytes, 1, _MOST_BYTES)
-        id, made = make_or_find(sysv_messages.get, _KIND, _LIMIT, key, mode, exist_ok)
-        queue = cls(id, key, remove=remove and made)
+        id, claim, made = cls._make_or_find(sysv_messages.get, _LIMIT, key, mode, exist_ok, remove)
+        queue = cls(id, key, claim)
         if made and max_bytes is not None:
             try:
                 queue.set_max_bytes(max_bytes)
             except BaseException:
-                queue._remove_quietly()
+                queue.remove()
                 queue.close()
                 raise
         return queue
@@ -169,7 +171,8 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
             raise ValueError("a queue is opened by its key or by its id: give one of them")
         if key is not None:
             key = check_key(key)
-            return cls(find(sysv_messages.get, _KIND, key), key, remove=False)
+            number = find(sysv_messages.get, _KIND, key)
+            return cls(number, key, Claim.join("sysv-queue", id=number))
         sysv.check_platform()
         number = check_range("id", id, 0, (1 << 31) - 1)
         try:
@@ -178,7 +181,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
             found = 0
         except OSError as error:
             raise FileNotFoundError(errno.ENOENT, f"there is no {_KIND} with the id {number}") from error
-        return cls(number, found or None, remove=False)
+        return cls(number, found or None, Claim.join("sysv-queue", id=number))
 
     async def send(self, item: Buffer, *, type: int = 1) -> None:
         """Put a message in; wait while the queue is full (``msgsnd(2)``).
@@ -315,6 +318,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
                 text = f"{self._name}: {max_bytes} bytes are more than kernel.msgmnb allows ({limit})"
                 raise PermissionError(errno.EPERM, text) from None
             raise self._explained(error) from None
+        self._claim.note_change(self._ctime(self.id))
         if self._in_loop():
             self._senders.readiness.nudge()
 
@@ -373,8 +377,9 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     def _remove(self) -> None:
         sysv_messages.remove(self.id)
 
-    def _look(self) -> None:
-        sysv_messages.status(self.id)
+    @staticmethod
+    def _look(id: int) -> int:
+        return sysv_messages.status(id).last_change
 
     def _close_places(self) -> None:
         self._receivers.close()

@@ -16,6 +16,7 @@ from aioipc._sys import sysv, sysv_shm
 from aioipc._sys.mappings import attach_segment
 from aioipc.exceptions import ObjectRemovedError
 
+from .claims import Claim
 from .names import check_mode, check_range
 from .segment import Segment
 from .sysv_keys import check_key
@@ -38,13 +39,13 @@ class SysVSharedMemoryStatistics:
 class SysVSharedMemory(Segment):
     """A System V segment, attached; `create` or `open` makes the object, ``with`` or ``async with`` ends it."""
 
-    def __init__(self, ident: int, key: int | None, *, readonly: bool, remove: bool) -> None:
+    def __init__(self, ident: int, key: int | None, *, readonly: bool, claim: Claim) -> None:
         """Attach the segment; `create` and `open` do that."""
         size = sysv_shm.status(ident).size
         label = f"System V shared memory {ident}" + (f" (key {key:#x})" if key is not None else "")
         mapping = attach_segment(ident, size, readonly=readonly)
         super().__init__(mapping, size, label, readonly=readonly)
-        self._remove = remove
+        self._claim = claim
         self.id: int = ident
         self.key: int | None = key
 
@@ -65,13 +66,15 @@ class SysVSharedMemory(Segment):
         check_range("size", size, 1, _LARGEST)
         check_mode(mode)
         while True:
+            claim = Claim.begin("sysv-memory", key=None if key is None else number, remove=remove)
             try:
                 ident = sysv_shm.get(number, size, sysv.IPC_CREAT | sysv.IPC_EXCL | mode)
             except OSError as error:
+                claim.end(gone=True)
                 if not (exist_ok and error.errno == errno.EEXIST):
                     raise _explained(error, key, size) from None
             else:
-                return cls._made(ident, key, remove)
+                return cls._made(ident, key, claim)
             with contextlib.suppress(FileNotFoundError, ObjectRemovedError):  # removed since: make it after all
                 return cls._attached(_get(number, size), key, readonly=False)
 
@@ -93,20 +96,25 @@ class SysVSharedMemory(Segment):
         return cls._attached(_get(number, 0), number, readonly=readonly)
 
     @classmethod
-    def _made(cls, ident: int, key: int | None, remove: bool) -> Self:
+    def _made(cls, ident: int, key: int | None, claim: Claim) -> Self:
         """Attach a new segment, or leave nothing of it."""
+        claim.complete(id=ident, changed=_ctime(ident))
         try:
-            return cls(ident, key, readonly=False, remove=remove)
+            return cls(ident, key, readonly=False, claim=claim)
         except OSError as error:
             with contextlib.suppress(OSError):
                 sysv_shm.remove(ident)
+                claim.forget()
+            claim.end()
             raise _explained(error, key) from None
 
     @classmethod
     def _attached(cls, ident: int, key: int | None, *, readonly: bool) -> Self:
+        claim = Claim.join("sysv-memory", id=ident)
         try:
-            return cls(ident, key, readonly=readonly, remove=False)
+            return cls(ident, key, readonly=readonly, claim=claim)
         except OSError as error:
+            claim.end()
             if error.errno in _GONE:
                 text = f"there is no System V shared memory with id {ident} (any more)"
                 raise ObjectRemovedError(error.errno, text) from None
@@ -134,15 +142,28 @@ class SysVSharedMemory(Segment):
         """
         self._open()
         sysv_shm.remove(self.id)
+        self._claim.forget()
 
     def _before_unmapping(self) -> None:
         """Remove the segment while it is attached: after that its id may be another one's."""
-        if self._remove:
+        if self._claim.removes:
             try:
                 sysv_shm.remove(self.id)
             except OSError as error:
                 if error.errno not in _GONE:
                     raise
+            self._claim.forget()
+
+    def _after_unmapping(self) -> None:
+        self._claim.end()
+
+
+def _ctime(ident: int) -> int | None:
+    """Return what tells a segment from a later one of its id; None where we may not look."""
+    try:
+        return sysv_shm.status(ident).changed
+    except OSError:
+        return None
 
 
 def _get(key: int, size: int) -> int:

@@ -5,23 +5,10 @@ from __future__ import annotations
 import pwd
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
 
 from aioipc._sys.open_files import Access, Uses, command
-
-ObjectKind = Literal[
-    "sysv-queue",
-    "sysv-semaphores",
-    "sysv-memory",
-    "posix-queue",
-    "posix-semaphore",
-    "posix-memory",
-    "fifo",
-    "unix-socket",
-]
-"""The kinds of objects that outlive the call that made them."""
-
-KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
+from aioipc.kernel.owner_records import KINDS as KINDS
+from aioipc.kernel.owner_records import ObjectKind as ObjectKind
 
 
 @dataclass(frozen=True, slots=True)

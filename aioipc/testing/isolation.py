@@ -1,9 +1,9 @@
 """Surroundings of our own, so that everything new in them is ours and can be judged as a leak.
 
-Always: a temporary directory (TMPDIR) of this test session. Where the machine allows it (root, or
-CAP_SYS_ADMIN): an IPC namespace, so that System V objects and POSIX queues of other programs are neither
-seen nor disturbed, and a tmpfs on /dev/shm. Elsewhere those are shared, and only names that begin with
-``aioipc`` count as ours.
+Always: a temporary directory (TMPDIR) and a state directory (AIOIPC_STATE_DIR) of this test session. Where
+the machine allows it (root, or CAP_SYS_ADMIN): an IPC namespace, so that System V objects and POSIX queues of
+other programs are neither seen nor disturbed, and a tmpfs on /dev/shm. Elsewhere those are shared, and only
+names that begin with ``aioipc`` count as ours.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class Isolation:
     def temporary(self) -> Path:
         """What TMPDIR is set to."""
         return self.directory / "tmp"
+
+    @property
+    def state(self) -> Path:
+        """What AIOIPC_STATE_DIR is set to: where aioipc keeps its owner records."""
+        return self.directory / "state"
 
     @property
     def queues(self) -> Path:
@@ -57,6 +62,8 @@ def isolate(directory: Path, private: bool = True) -> Isolation:
     result.temporary.mkdir()
     result.temporary.chmod(0o1777)
     os.environ["TMPDIR"] = tempfile.tempdir = str(result.temporary)
+    result.state.mkdir(mode=0o700)
+    os.environ["AIOIPC_STATE_DIR"] = str(result.state)
     result.queues.mkdir()
     if result.private:
         _try_mount("mqueue", str(result.queues), "mqueue")
@@ -66,6 +73,7 @@ def isolate(directory: Path, private: bool = True) -> Isolation:
 def dismantle(isolation: Isolation) -> None:
     """Leave the session's directory and remove it."""
     tempfile.tempdir = None
+    os.environ.pop("AIOIPC_STATE_DIR", None)
     os.environ["TMPDIR"] = str(isolation.directory.parent)
     if isolation.queues.is_mount():
         umount(str(isolation.queues))

@@ -24,6 +24,7 @@ KINDS = (
     "System V object",
     "shared memory file",
     "POSIX queue",
+    "owner record",
     "temporary file",
     "shared mapping",
     "signal handler",
@@ -56,6 +57,7 @@ def probes(isolation: Isolation) -> list[Probe]:
         Probe("System V object", partial(_sysv_objects, isolation.private)),
         Probe("shared memory file", partial(_entries, Path("/dev/shm"), ours)),
         Probe("POSIX queue", partial(_entries, isolation.queues, "")),
+        Probe("owner record", partial(_owner_records, isolation.state)),
         Probe("temporary file", partial(_entries, isolation.temporary, "")),
         Probe("shared mapping", _shared_mappings),
         Probe("signal handler", _signal_handlers, exact=True),
@@ -128,6 +130,21 @@ def _entries(directory: Path, prefix: str) -> Things:
         return {name: str(directory / name) for name in os.listdir(directory) if name.startswith(prefix)}
     except OSError:
         return {}
+
+
+def _owner_records(directory: Path) -> Things:
+    """Those of objects that were to be removed with their owner: it has not closed them, or was killed."""
+    entries = _entries(directory, "")
+    return {name: path for name, path in entries.items() if _was_to_be_removed(str(path))}
+
+
+@cache  # it says so in its first line, which never changes
+def _was_to_be_removed(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b'"remove": true' in file.readline()
+    except OSError:  # it has just been removed
+        return False
 
 
 def _shared_mappings() -> Things:

@@ -38,6 +38,8 @@ def remove(kind: str, key: Hashable, isolation: Isolation) -> None:
     """Remove a leaked object or file; things of other kinds are left alone."""
     if kind == "temporary file":
         _remove_path(isolation.temporary / str(key))
+    elif kind == "owner record":
+        _remove_path(isolation.state / str(key))
     elif not isolation.private:
         return  # it may be another program's
     elif kind == "shared memory file":

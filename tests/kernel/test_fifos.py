@@ -37,6 +37,7 @@ from aioipc import (
     open_fifo_reader,
     open_fifo_writer,
 )
+from aioipc.kernel.claims import Claim
 from tests.harness.hostile import run_confined
 from tests.harness.processes import eventually_async, open_descriptors
 from tests.harness.scripts import run_script
@@ -569,7 +570,7 @@ async def test_says_what_it_is(fifo: Path) -> None:
     async with reader, writer:
         assert repr(reader) == f"<FifoReceiveStream fd={reader.fileno()}, 0 bytes in 0 calls>"
         with pytest.raises(ValueError, match="is not the write end"):
-            FifoSendStream(reader.fileno(), str(fifo))
+            FifoSendStream(reader.fileno(), str(fifo), Claim("fifo"))
     assert repr(writer) == "<FifoSendStream closed, 0 bytes in 0 calls>"
 
 

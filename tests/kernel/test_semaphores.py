@@ -12,6 +12,7 @@ import pytest
 from aioipc import ClosedResourceError, ObjectRemovedError, SysVSemaphoreSet, UnsupportedPlatform, WouldBlock
 from aioipc._sys import sysv_semaphores
 from aioipc._sys.sysv_semaphores import Operation
+from aioipc.kernel.claims import Claim
 from aioipc.kernel.semaphore_undo import Holdings, holdings
 from tests.harness.hostile import NOBODY, run_confined
 from tests.harness.kernel_limits import set_limit as set_limit
@@ -89,7 +90,7 @@ class TestMaking:
         with pytest.raises(WouldBlock):
             early.acquire_nowait()
         early.release(2)
-        maker = SysVSemaphoreSet(id, KEY, 1, remove=True)
+        maker = SysVSemaphoreSet(id, KEY, 1, Claim("sysv-semaphores", remove=True))
         maker._add_first_values([5])
         assert early.values() == (7,)
         early.close()

@@ -339,7 +339,7 @@ async def test_two_that_start_at_once(path: Path) -> None:
         assert sorted([one.stdout.strip(), two.stdout.strip()]) == ["listening", "refused"]
         async with await connect_unix(path):
             pass
-    path.unlink()
+    listen_unix(path).close()
 
 
 def test_no_socket_at_the_path(path: Path) -> None:
