@@ -38,7 +38,7 @@ class Claim:
         self._path = ""
         self._pid = os.getpid()
         self._remove = remove
-        self.token = ""  # random, for names that nobody else uses
+        self.token: str = ""  # random, for names that nobody else uses
 
     @classmethod
     def begin(cls, kind: ObjectKind, name: str | None = None, *, key: int | None = None, remove: bool) -> Self:
