@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "doctor": "aioipc.cli.doctor:doctor_command",
+    "ls": "aioipc.cli.ls:ls_command",
     "map": "aioipc.cli.map:map_command",
     "mk": "aioipc.cli.mk:mk_command",
     "recv": "aioipc.cli.recv:recv_command",
     "send": "aioipc.cli.send:send_command",
+    "show": "aioipc.cli.show:show_command",
 }
 
 EXIT_INTERRUPTED = 130

@@ -45,5 +45,10 @@ def hint(value: float | None, used: float | None, least: float | None, why: str)
     if used is not None and value > 0 and used >= NEAR * value:
         return f"{used / value:.0%} of it is used"
     if least is not None and value < least:
-        return f"it is less than {least:g}: {why}"
+        return f"it is less than {_round(least)}: {why}"
     return None
+
+
+def _round(number: float) -> str:
+    mebi = number / (1 << 20)
+    return f"{mebi:.0f} MiB" if mebi >= 1 and mebi.is_integer() else f"{number:g}"
