@@ -103,11 +103,11 @@ if TYPE_CHECKING:
     from .pool.executor import PoolExecutor as PoolExecutor
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
-    from .pool.output_lines import OutputLine as OutputLine
     from .pool.pool import Pool as Pool
     from .pool.statistics import PoolStatistics as PoolStatistics
     from .pool.statistics import WorkerStatistics as WorkerStatistics
     from .pool.streaming import StreamResults as StreamResults
+    from .supervisor.output_lines import OutputLine as OutputLine
     from .supervisor.shutdown import GracefulShutdown as GracefulShutdown
     from .supervisor.shutdown import graceful_shutdown as graceful_shutdown
     from .supervisor.shutdown import run as run
@@ -151,7 +151,7 @@ _HOMES = {
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
-    "aioipc.pool.output_lines": "OutputLine",
+    "aioipc.supervisor.output_lines": "OutputLine",
     "aioipc.pool.pool": "Pool",
     "aioipc.pool.current_worker": "PoolWorker current_worker",
     "aioipc.pool.statistics": "PoolStatistics WorkerStatistics",

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import WorkerBootError
 from ..supervisor.child import ExitReport
+from ..supervisor.recycling import Limits
+from ..supervisor.relays import RelayOptions
 from ..supervisor.zygote import Zygote
 from ..wire.pool_protocol import ResultItem
-from .recycling import Limits
-from .relays import RelayOptions
 from .worker_handle import WorkerHandle, WorkerOwner
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from ..exceptions import (
     WorkerCrashed,
 )
 from ..supervisor.child import ExitReport
+from ..supervisor.recycling import Limits, memory_limit
 from ..wire.framing import Buffer, ProtocolError
 from ..wire.pool_protocol import CANCELLED, END, OK, STREAM, ResultItem
 from .autopsy import judge
@@ -32,7 +33,6 @@ from .failures import to_exception
 from .job import Task
 from .mapping import MapState
 from .options import PoolOptions
-from .recycling import Limits, memory_limit
 from .room import Room
 from .scheduling import Scheduler, Seat
 from .staffing import Staffing

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .heartbeat import LEAST_TIMEOUT
-from .relays import RelayOptions
+from ..supervisor.heartbeat import LEAST_TIMEOUT
+from ..supervisor.relays import RelayOptions
 from .serialization import dump
 from .sizing import default_workers
 

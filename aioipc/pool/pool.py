@@ -16,6 +16,8 @@ from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from .._loop.finish import finish
 from ..exceptions import PoolClosed, SerializationError
+from ..supervisor.output_lines import OutputLine
+from ..supervisor.relays import relay_options
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
 from .executor import PoolExecutor
@@ -25,8 +27,6 @@ from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master
 from .options import PoolOptions, check_count, check_task_options
-from .output_lines import OutputLine
-from .relays import relay_options
 from .serialization import dump
 from .statistics import PoolStatistics, WorkerStatistics
 from .streaming import STREAM_BYTES, StreamResults, StreamState, StreamTask

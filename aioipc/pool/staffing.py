@@ -10,8 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from ..supervisor.recycling import Limits
 from .options import PoolOptions
-from .recycling import Limits
 
 if TYPE_CHECKING:
     from .crew import Crew

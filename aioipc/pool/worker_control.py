@@ -17,9 +17,9 @@ import traceback
 from typing import TYPE_CHECKING
 
 from .._sys import failpoints
+from ..supervisor import stack_dump
 from ..wire import pool_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, Buffer, Frame, FrameDecoder
-from . import stack_dump
 from .worker import MasterGone
 
 if TYPE_CHECKING:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .._sys import procfs
 from ..supervisor.boot import current_settings
 from ..supervisor.child import Child, ExitReport
+from ..supervisor.heartbeat import Heart
 from ..supervisor.link import FrameLink
+from ..supervisor.recycling import Limits
+from ..supervisor.relays import RelayOptions, Relays
+from ..supervisor.stack_dump import SIGNAL as DUMP_SIGNAL
 from ..wire import pool_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
 from ..wire.pool_protocol import TIMED, ResultItem, TaskItem
-from .heartbeat import Heart
 from .job import Task
-from .recycling import Limits
-from .relays import RelayOptions, Relays
 from .scheduling import MAX_AHEAD
-from .stack_dump import SIGNAL as DUMP_SIGNAL
 
 if TYPE_CHECKING:
     from ..supervisor.zygote import Zygote

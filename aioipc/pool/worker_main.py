@@ -10,17 +10,17 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..supervisor import stack_dump
 from ..supervisor.boot import Inheritance, release_stderr
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import TaskItem
-from . import stack_dump
 from .current_worker import PoolWorker, become, current_worker
 from .serialization import loads
 from .worker import MasterGone, Worker
 from .worker_control import ControlThread
 
 if TYPE_CHECKING:
-    from .worker_logging import LogSender
+    from ..supervisor.worker_logging import LogSender
 
 
 def main(inheritance: Inheritance, saved_stderr: int) -> int:
@@ -95,7 +95,7 @@ def _send_logs(fd: int, settings: dict[str, Any]) -> LogSender | None:
     """Send log records to the master, where it wants them; else `logging` is not even imported."""
     if fd < 0:
         return None
-    from .worker_logging import install
+    from ..supervisor.worker_logging import install
 
     return install(fd, settings["logs"])
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 import aioipc
-from aioipc.pool.log_levels import current_levels
+from aioipc.supervisor.log_levels import current_levels
 
 from ..harness.processes import eventually, eventually_async, wait_ended
 from . import sample_functions

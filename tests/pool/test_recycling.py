@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aioipc
-from aioipc.pool.recycling import MEMORY_SHARE, Limits, memory_limit
+from aioipc.supervisor.recycling import MEMORY_SHARE, Limits, memory_limit
 
 from ..harness.processes import children, eventually_async, is_running
 from . import fault_functions as tasks

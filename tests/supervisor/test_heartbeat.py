@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aioipc.pool.heartbeat import Heart, Silence
+from aioipc.supervisor.heartbeat import Heart, Silence
 
 TIMEOUT = 20.0
 PERIOD = TIMEOUT / 4

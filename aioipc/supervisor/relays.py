@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..supervisor.child import LOG_PIPE, Child
+from .child import LOG_PIPE, Child
 from .log_levels import current_levels
 from .log_relay import LogRelay
 from .output_lines import OutputLine
@@ -32,7 +32,7 @@ class RelayOptions(NamedTuple):
     @property
     def preload(self) -> list[str]:
         """What the zygote should import for it, once for all workers."""
-        return ["aioipc.pool.worker_logging"] if self.logs else []
+        return ["aioipc.supervisor.worker_logging"] if self.logs else []
 
 
 def relay_options(logs: object, capture: bool | Callable[[OutputLine], object]) -> RelayOptions:

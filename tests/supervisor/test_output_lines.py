@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioipc.pool.output_lines import LONGEST_LINE, LineSplitter
+from aioipc.supervisor.output_lines import LONGEST_LINE, LineSplitter
 
 some_bytes = st.binary(max_size=200) | st.text("ab\n\ré漢\N{GRINNING FACE}", max_size=100).map(str.encode)
 

@@ -66,4 +66,4 @@ def _frames(coroutine: Any) -> Iterator[FrameType]:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__")).startswith("aioipc.pool.worker")
+    return str(frame.f_globals.get("__name__")).startswith(("aioipc.pool.worker", "aioipc.supervisor."))
