@@ -23,6 +23,7 @@ COMMANDS = {
     "map": "aioipc.cli.map:map_command",
     "mk": "aioipc.cli.mk:mk_command",
     "recv": "aioipc.cli.recv:recv_command",
+    "rm": "aioipc.cli.rm:rm_command",
     "send": "aioipc.cli.send:send_command",
     "show": "aioipc.cli.show:show_command",
 }

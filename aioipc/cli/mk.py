@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 import aioipc
+from aioipc import ObjectKind
 
 from .address import key_options, resolve_key
 from .failure import CommandError, errors_told
 from .json_text import to_json
-from .object_kinds import SYSV, parse_kind
+from .object_kinds import SYSV, parse_kind_to_make
 from .parameters import parse_counts, parse_mode, parse_size, reading
 
 _EXTRA = {  # which options a kind understands, apart from those that all do
@@ -34,7 +35,7 @@ _EXTRA = {  # which options a kind understands, apart from those that all do
 class Order:
     """What to make, checked."""
 
-    kind: str
+    kind: ObjectKind
     name: str
     key: int | None
     mode: int
@@ -54,7 +55,7 @@ class Made:
 
 
 @click.command("mk", short_help="Make a queue, semaphores, shared memory or a FIFO.")
-@click.argument("kind", callback=reading(parse_kind))
+@click.argument("kind", callback=reading(parse_kind_to_make))
 @click.argument("name", required=False)
 @key_options
 @click.option(
@@ -81,7 +82,7 @@ class Made:
 @click.option("--max-bytes", callback=reading(parse_size), metavar="SIZE", help="Bytes that a System V queue holds.")
 @click.option("--exist-ok", is_flag=True, help="Take one that is there already, as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object: kind, id or name, key, created.")
-def mk_command(kind: str, name: str | None, exist_ok: bool, as_json: bool, **options: Any) -> None:
+def mk_command(kind: ObjectKind, name: str | None, exist_ok: bool, as_json: bool, **options: Any) -> None:
     """Make an object of KIND, which stays until somebody removes it, and print its id or its name.
 
     \b
@@ -111,7 +112,7 @@ def mk_command(kind: str, name: str | None, exist_ok: bool, as_json: bool, **opt
         click.echo(made.id if made.name is None else made.name)
 
 
-def check_order(kind: str, name: str | None, key: int | None, options: dict[str, Any]) -> Order:
+def check_order(kind: ObjectKind, name: str | None, key: int | None, options: dict[str, Any]) -> Order:
     """What to make; `CommandError` where the options do not go with the kind."""
     given = {option for option, value in options.items() if value is not None} - {"mode"}
     if wrong := sorted(given - _EXTRA[kind]):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-KINDS = {
+from typing import get_args
+
+from aioipc import ObjectKind
+
+KINDS: dict[ObjectKind, str] = {
     "sysv-queue": "msg",
     "sysv-semaphores": "sem",
     "sysv-memory": "shm",
@@ -11,17 +15,27 @@ KINDS = {
     "posix-memory": "pshm",
     "fifo": "fifo",
 }
-"""Kind -> its short name: that of ipcrm(1) where there is one."""
+"""What mk makes -> its short name: that of ipcrm(1) where there is one."""
 
-_LONG = {short: kind for kind, short in KINDS.items()}
-SYSV = ("sysv-queue", "sysv-semaphores", "sysv-memory")
-POSIX = ("posix-queue", "posix-semaphore", "posix-memory")
+SYSV: tuple[ObjectKind, ...] = ("sysv-queue", "sysv-semaphores", "sysv-memory")
+ALL_KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
+_BY_WORD: dict[str, ObjectKind] = {
+    **{kind: kind for kind in ALL_KINDS},
+    **{short: kind for kind, short in KINDS.items()},
+}
 
 
-def parse_kind(text: str) -> str:
+def parse_kind(text: str) -> ObjectKind:
     """The kind that a long or short name stands for; `ValueError` lists them."""
-    word = text.lower()
-    if (kind := _LONG.get(word, word)) in KINDS:
+    if (kind := _BY_WORD.get(text.lower())) is not None:
         return kind
-    words = ", ".join(kind if kind == short else f"{kind} ({short})" for kind, short in KINDS.items())
-    raise ValueError(f"the kinds are {words}")
+    words = [f"{kind} ({KINDS[kind]})" if KINDS.get(kind, kind) != kind else kind for kind in ALL_KINDS]
+    raise ValueError(f"the kinds are {', '.join(words)}")
+
+
+def parse_kind_to_make(text: str) -> ObjectKind:
+    """A kind that mk can make."""
+    kind = parse_kind(text)
+    if kind not in KINDS:
+        raise ValueError(f"a {kind} goes with its process: aioipc recv --listen makes one")
+    return kind

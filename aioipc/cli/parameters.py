@@ -87,5 +87,16 @@ def reading(parse: Callable[[str], T]) -> Callable[[click.Context, click.Paramet
     return read
 
 
+def reading_each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], list[T]]:
+    """Return the same for an option that may be given again."""
+    read_one = reading(parse)
+
+    def read(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[T]:
+        found = [read_one(context, parameter, value) for value in values]
+        return [each for each in found if each is not None]
+
+    return read
+
+
 ID = click.IntRange(min=0, max=(1 << 31) - 1)
 SECONDS = click.FloatRange(min=0)
