@@ -86,6 +86,12 @@ def _openers(found: KernelObject) -> str:
     return " ".join([*shown, f"+{more}"] if more else shown) or "-"
 
 
+def _owner(found: KernelObject) -> str:
+    if found.owner is None:
+        return "-"
+    return str(found.owner.pid) if found.owner_alive else f"{found.owner.pid} (dead)"
+
+
 def _content(found: KernelObject) -> str:
     """What is in it, in the words of its kind."""
     if found.messages is not None:
@@ -155,6 +161,7 @@ _COLUMNS = (
         flexible=True,
     ),
     Column("creator", "number", "the process that made it", lambda found, _: found.creator),
+    Column("owner", "text", "the process of aioipc that has made it", lambda found, _: _owner(found), _owner),
     Column("age", "duration", "since it was made or changed owner", age),
     Column("idle", "duration", "since it was used", _idle),
     Column("created", "time", "when it was made", lambda found, _: found.created),

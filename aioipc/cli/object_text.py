@@ -34,7 +34,8 @@ def _fields(found: KernelObject, now: float, exact: bool) -> Iterator[tuple[str,
     yield "id", column("id")
     yield "key", "-" if found.key is None else f"{format_key(found.key)} ({found.key})" if found.key else "private"
     yield "status", status(found)
-    yield "owner", "-" if found.uid is None else f"{found.user} (uid {found.uid}, gid {found.gid})"
+    yield "made by", _maker(found)
+    yield "user", "-" if found.uid is None else f"{found.user} (uid {found.uid}, gid {found.gid})"
     yield "permissions", column("mode")
     if found.kind == "posix-semaphore" and found.values:
         yield "value", str(found.values[0])
@@ -47,6 +48,14 @@ def _fields(found: KernelObject, now: float, exact: bool) -> Iterator[tuple[str,
     for name in ("created", "changed", "last_used"):
         yield name.replace("_", " "), _moment(getattr(found, name), now)
     yield "inode", column("inode")
+
+
+def _maker(found: KernelObject) -> str:
+    """What the record of its owner says."""
+    if found.owner is None:
+        return "-"
+    life = "alive" if found.owner_alive else "dead"
+    return f"process {found.owner.pid}, {life}; to {'be removed with it' if found.owner.remove else 'stay'}"
 
 
 def _moment(moment: float | None, now: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aioipc._sys import open_files, procfs, sysvipc, unix_sockets
 from aioipc._sys.open_files import OpenFiles
@@ -13,6 +13,7 @@ from aioipc._sys.open_files import OpenFiles
 from . import path_objects, posix_objects, sysv_objects
 from .judgement import judge
 from .kernel_object import KINDS, KernelObject, ObjectKind
+from .owners import Owners, is_alive
 
 _IN_FOLDERS = {"fifo", "unix-socket"}
 _BY_DESCRIPTORS = {"posix-queue", "posix-memory", *_IN_FOLDERS}
@@ -71,13 +72,15 @@ def inventory(
     proc(5), sysvipc(7), mq_overview(7), shm_overview(7), sem_overview(7), fifo(7), unix(7).
     """
     wanted = _checked(kinds)
-    paths = path_objects.candidates(_readable(folders)) if wanted & _IN_FOLDERS else []
+    readable = _readable(folders)
     now = time.time()
+    owners = Owners([kind for kind in KINDS if kind in wanted])
     users = OpenFiles()
     if wanted & (_BY_DESCRIPTORS | _BY_MAPPINGS):
         users = open_files.scan(descriptors=bool(wanted & _BY_DESCRIPTORS), mappings=bool(wanted & _BY_MAPPINGS))
-    found = [judge(each, users.unreadable, _alive) for each in _found(wanted, users, paths)]
-    return Inventory(tuple(found), tuple(_notes(wanted, users)), now)
+    found = [_with_owner(each, owners) for each in _found(wanted, users, owners, readable)]
+    judged = tuple(judge(each, users.unreadable, _alive) for each in found)
+    return Inventory(judged, tuple(_notes(wanted, users, owners)), now)
 
 
 def _checked(kinds: Collection[ObjectKind] | None) -> set[str]:
@@ -98,7 +101,19 @@ def _readable(folders: Collection[str | os.PathLike[str]]) -> list[str]:
     return found
 
 
-def _found(wanted: set[str], users: OpenFiles, paths: list[str]) -> Iterator[KernelObject]:
+def _with_owner(found: KernelObject, owners: Owners) -> KernelObject:
+    if (record := owners.of(found)) is None:
+        return found
+    return replace(
+        found,
+        owner=record,
+        owner_alive=is_alive(record),
+        creator=found.creator or (record.pid if record.pid_namespace == procfs.namespace("pid") else None),
+        created=found.created or record.created,
+    )
+
+
+def _found(wanted: set[str], users: OpenFiles, owners: Owners, folders: list[str]) -> Iterator[KernelObject]:
     if "sysv-queue" in wanted:
         yield from sysv_objects.queues()
     if "sysv-semaphores" in wanted:
@@ -106,18 +121,19 @@ def _found(wanted: set[str], users: OpenFiles, paths: list[str]) -> Iterator[Ker
     if "sysv-memory" in wanted:
         yield from sysv_objects.memory(users)
     if "posix-queue" in wanted:
-        yield from posix_objects.queues(users, ())
+        yield from posix_objects.queues(users, owners.names("posix-queue"))
     shared = list(posix_objects.shared_files(users)) if wanted & _BY_MAPPINGS else []
     for kind in ("posix-semaphore", "posix-memory"):
         if kind in wanted:
             yield from (each for each in shared if each.kind == kind)
+    paths = path_objects.candidates(folders) if wanted & _IN_FOLDERS else []
     if "fifo" in wanted:
-        yield from path_objects.fifos(users, paths)
+        yield from path_objects.fifos(users, [*paths, *owners.names("fifo")])
     if "unix-socket" in wanted:
-        yield from path_objects.sockets(users, paths)
+        yield from path_objects.sockets(users, [*paths, *owners.names("unix-socket")])
 
 
-def _notes(wanted: set[str], users: OpenFiles) -> Iterator[str]:
+def _notes(wanted: set[str], users: OpenFiles, owners: Owners) -> Iterator[str]:
     if any(kind.startswith("sysv") for kind in wanted) and sysvipc.table("msg") is None:
         yield "System V objects: there is no /proc/sysvipc here, so none can be listed"
     if "posix-queue" in wanted and posix_objects.queue_folder() is None:
@@ -127,6 +143,8 @@ def _notes(wanted: set[str], users: OpenFiles) -> Iterator[str]:
         )
     if "unix-socket" in wanted and unix_sockets.named_sockets() is None:
         yield "UNIX sockets: there is no /proc/net/unix here, so only files in the folders named are listed"
+    if owners.trouble is not None:
+        yield f"owners: the records of who made what cannot be read: {owners.trouble}"
     if hidden := sum(users.unreadable.values()):
         yield f"openers: {hidden} processes of other users do not show what they have open; root sees them"
 

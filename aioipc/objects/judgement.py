@@ -12,16 +12,19 @@ _BY_OPENERS = ("posix-queue", "posix-semaphore", "posix-memory")
 
 
 def judge(found: KernelObject, hidden: Mapping[int, int], alive: Callable[[int], bool]) -> KernelObject:
-    """Return the object with its ``orphan`` decided.
+    """Return the object with ``in_use`` and ``orphan`` decided.
 
     ``hidden``: how many processes did not show what they have open, by uid.
     """
-    return replace(found, orphan=not found.in_use and _left_behind(found, hidden, alive))
+    in_use = found.in_use or found.owner_alive is True
+    return replace(found, in_use=in_use, orphan=not in_use and _left_behind(found, hidden, alive))
 
 
 def _left_behind(found: KernelObject, hidden: Mapping[int, int], alive: Callable[[int], bool]) -> bool:
     if found.kind == "unix-socket":
         return True  # a file without a socket behind it
+    if found.owner is not None:
+        return found.owner.remove  # else it is to stay
     if found.kind in _BY_OPENERS:
         return not may_be_open_unseen(found, hidden)
     known = {*found.last_pids, *([found.creator] if found.creator else [])}

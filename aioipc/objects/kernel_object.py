@@ -9,6 +9,7 @@ from functools import lru_cache
 from aioipc._sys.open_files import Access, Uses, command
 from aioipc.kernel.owner_records import KINDS as KINDS
 from aioipc.kernel.owner_records import ObjectKind as ObjectKind
+from aioipc.kernel.owner_records import OwnerRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,15 @@ class KernelObject:
     """The last operation that the kernel noted."""
     removed: bool = False
     """It has lost its name and goes when its last user does."""
+    owner: OwnerRecord | None = None
+    """What its maker has written about it, if that was aioipc, run by this user."""
+    owner_alive: bool | None = None
+    """Whether somebody alive has it open through aioipc; ``None`` without a record."""
     in_use: bool = False
-    """Somebody alive has it open or attached, waits for it, listens on it or is known to own it."""
+    """Somebody alive has it open or attached, waits for it, listens on it or owns it."""
     orphan: bool = False
-    """Nobody alive is known that made or uses it, and there is a trace of somebody who did and is gone, or nobody could
-    have it open unseen."""
+    """Nobody alive uses it, and its owner is dead, or who made and used it, or nobody could have it open unseen. What a
+    record says is to stay is none."""
 
     @property
     def user(self) -> str | None:

@@ -58,8 +58,8 @@ def test_one_table(aioipc_command: Command, objects: dict[str, int], tmp_path: P
         ["posix-queue", NAME, "-", "300B", "0 messages", "in use", "0600"],
         ["posix-semaphore", NAME, "-", "32B", "=4", "in use", "0600"],
         ["sysv-memory", "(private)", str(objects["segment"]), "4.9K", "1 attached", "in use", "0600"],
-        ["sysv-queue", key, str(objects["queue"]), f"{size / 1024:.0f}K", "1 message", "-", "0600"],
-        ["sysv-semaphores", "(private)", str(objects["bank"]), "-", "=100,1", "-", "0600"],
+        ["sysv-queue", key, str(objects["queue"]), f"{size / 1024:.0f}K", "1 message", "in use", "0600"],
+        ["sysv-semaphores", "(private)", str(objects["bank"]), "-", "=100,1", "in use", "0600"],
     ):
         assert row in rows
     assert [row[0] for row in rows] == sorted(row[0] for row in rows)
@@ -127,6 +127,8 @@ TYPES: dict[str, Any] = {
     "changed": float,
     "changed_iso": str,
     "age": float,
+    "owner": dict | None,
+    "owner_alive": bool | None,
     "in_use": bool,
     "orphan": bool,
 }
@@ -141,6 +143,7 @@ def test_json_has_types(aioipc_command: Command, objects: dict[str, int], tmp_pa
         assert not [name for name, type_ in TYPES.items() if not isinstance(record[name], type_)], record
     (memory,) = [each for each in document["objects"] if each["kind"] == "posix-memory" and each["name"] == NAME]
     assert (memory["size"], memory["mode"], memory["mode_octal"]) == (10_240, 0o600, "0600")
+    assert (memory["owner"]["pid"], memory["owner"]["remove"], memory["owner_alive"]) == (os.getpid(), True, True)
     (opener,) = memory["openers"]
     assert (opener["pid"], opener["access"]) == (os.getpid(), "rwm")
     lines = aioipc_command.ok(f"ls --jsonl posix {NAME}").splitlines()
@@ -184,6 +187,7 @@ def test_show(aioipc_command: Command, objects: dict[str, int]) -> None:
     shown = {row[0]: row[1:] for row in table(aioipc_command.ok(f"show -k memory {NAME[1:]} -b")) if row}
     assert shown["name"] == [NAME]
     assert shown["size"] == ["10240"]
+    assert shown["made by"] == [f"process {os.getpid()}, alive; to be removed with it"]
     assert shown[str(os.getpid())][-1] == "reads, writes, mapped"
     assert shown["/dev/shm"][-1] == "POSIX shared memory and semaphores"
     text = aioipc_command.ok(f"show -k semaphores {objects['bank']}")

@@ -53,7 +53,7 @@ def test_system_v_objects() -> None:
         assert (found.key, found.messages, found.used, found.mode) == (0, 1, 11, 0o600)
         assert found.size == queue.statistics().max_bytes
         assert found.last_pids == (os.getpid(),)
-        assert (found.in_use, found.orphan) == (False, False)  # its last user is alive
+        assert (found.in_use, found.orphan) == (True, False)  # its owner is alive
 
         found = one("sysv-semaphores", lambda each: each.id == bank.id)
         assert (found.values, found.count, found.waiting, found.mode) == ((100, 1), 2, 0, 0o640)
@@ -134,9 +134,11 @@ def test_a_relative_socket_gets_its_whole_path(tmp_path: Path) -> None:
 
 def test_other_processes_and_their_end(name: str) -> None:
     source = """
-import sys, sysv_ipc, aioipc
+import mmap, sys, sysv_ipc, aioipc
 queue = aioipc.PosixMessageQueue.open(sys.argv[1])
-memory = aioipc.SharedMemory.create(4096, name=sys.argv[1], remove=False)
+file = open("/dev/shm" + sys.argv[1], "w+b")
+file.truncate(4096)
+memory = mmap.mmap(file.fileno(), 4096)
 segment = sysv_ipc.SharedMemory(None, sysv_ipc.IPC_CREX, size=4096)
 """
     with closing(aioipc.PosixMessageQueue.create(name)), child(source, name) as pid:
@@ -261,3 +263,72 @@ def test_every_kind_can_be_asked_for_alone() -> None:
     assert aioipc.inventory([]).objects == ()
     for kind in get_args(aioipc.ObjectKind):
         assert {each.kind for each in aioipc.inventory([kind])} <= {kind}
+
+
+OWNER = """
+import asyncio, sys, aioipc
+
+async def main():
+    name, fifo = sys.argv[1:]
+    queue = aioipc.SysVMessageQueue.create()
+    queue.send_nowait(b"x")
+    slots = aioipc.PosixSemaphore.create(name, 4)
+    kept = aioipc.SharedMemory.create(4096, name=name, remove=False)
+    async with await aioipc.open_fifo_reader(fifo, create=True, remove=True, persistent=True):
+        print(queue.id, flush=True)
+        await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_owners_and_their_death(name: str, tmp_path: Path) -> None:
+    """A record tells whose it is; that a process of its maker's number is alive says nothing."""
+    fifo = str(tmp_path / "fifo")
+
+    def look(id: int) -> dict[str, aioipc.KernelObject]:
+        wanted = {("sysv-queue", id), *((kind, name) for kind in get_args(aioipc.ObjectKind)), ("fifo", fifo)}
+        mine = [each for each in aioipc.inventory() if (each.kind, each.id or each.name) in wanted]
+        return {each.kind: each for each in mine}
+
+    with running_script(OWNER, name, fifo) as script:
+        eventually(lambda: script.stdout.endswith("\n"), 20, "an owner")
+        number = int(script.stdout)
+        found = look(number)
+        assert set(found) == {"sysv-queue", "posix-semaphore", "posix-memory", "fifo"}
+        for each in found.values():
+            assert each.owner is not None
+            assert (each.owner.pid, each.owner_alive, each.creator) == (script.popen.pid, True, script.popen.pid)
+            assert (each.in_use, each.orphan, each.created) == (True, False, each.owner.created)
+    try:
+        dead = look(number)
+        assert set(dead) == set(found)  # the FIFO without its folder, too
+        assert all(each.owner == found[kind].owner for kind, each in dead.items())
+        assert [each.owner_alive for each in dead.values()] == [False] * 4
+        orphans = {kind for kind, each in dead.items() if each.orphan}
+        assert orphans == {"sysv-queue", "posix-semaphore", "fifo"}  # the memory was to stay
+    finally:
+        subprocess.run(["ipcrm", "-q", str(number)], check=True)
+        for path in (fifo, f"/dev/shm{name}", f"/dev/shm/sem.{name[1:]}"):
+            os.unlink(path)
+        for each in found.values():
+            assert each.owner is not None
+            os.unlink(each.owner.path)
+
+
+def test_an_object_of_the_same_name_is_not_the_owners(name: str) -> None:
+    path = f"/dev/shm{name}"
+    with aioipc.SharedMemory.create(4096, name=name):
+        assert one("posix-memory", lambda each: each.name == name).owner is not None
+        os.unlink(path)
+        Path(path).write_bytes(b"somebody else's")
+        found = one("posix-memory", lambda each: each.name == name)
+        assert (found.owner, found.creator, found.in_use) == (None, None, False)
+    os.unlink(path)
+
+
+def test_records_that_cannot_be_read_are_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIOIPC_STATE_DIR", str(tmp_path / "file"))
+    notes = aioipc.inventory(["fifo"]).notes
+    assert any(note.startswith("owners: the records of who made what cannot be read: ") for note in notes)
