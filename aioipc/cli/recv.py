@@ -194,8 +194,13 @@ class Reception:
         settings = self._settings
         if settings.wait == 0 or (settings.count is None and not settings.follow and receiver.is_queue):
             return await receiver.receive_now()
-        async with asyncio.timeout(settings.wait):
-            return await receiver.receive()
+        try:
+            async with asyncio.timeout(settings.wait):
+                return await receiver.receive()
+        except TimeoutError:
+            if not receiver.is_queue:
+                raise
+        return await receiver.receive_now()  # where the time was over before the machine came to look
 
     def _check_enough(self, nothing: str) -> None:
         if not self._received:

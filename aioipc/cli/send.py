@@ -126,13 +126,22 @@ async def _open(settings: SendSettings) -> Sender:
 
 async def _send(sender: Sender, message: Message, wait: float | None) -> None:
     try:
-        if wait == 0:
+        if wait == 0 or not await _sent_in_time(sender, message, wait):
             await sender.send_now(message)
-        else:
-            async with asyncio.timeout(wait):
-                await sender.send(message)
     except (TimeoutError, aioipc.WouldBlock):
         raise NothingError(f"not sent: {sender.full}{waited(wait)}") from None
+
+
+async def _sent_in_time(sender: Sender, message: Message, wait: float | None) -> bool:
+    """Send it; False where it is worth to try a last time, since the time was over before the machine came to look."""
+    try:
+        async with asyncio.timeout(wait):
+            await sender.send(message)
+    except TimeoutError:
+        if sender.is_queue:
+            return False
+        raise
+    return True
 
 
 async def _messages(settings: SendSettings) -> AsyncGenerator[Message, None]:

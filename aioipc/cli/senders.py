@@ -27,6 +27,7 @@ class Sender(ABC):
     """An object that takes messages. ``full`` is what to say where it takes none now."""
 
     full = "there is no room"
+    is_queue = False  # `send_now` knows at once whether there is room
 
     @abstractmethod
     async def send(self, message: Message) -> None:
@@ -46,6 +47,7 @@ class _SysVSender(Sender):
     """Into a System V queue."""
 
     full = "the queue is full"
+    is_queue = True
 
     def __init__(self, address: Address, type: int | None) -> None:
         self._queue = aioipc.SysVMessageQueue.open(address.key, id=address.id)
@@ -66,6 +68,7 @@ class _PosixSender(Sender):
     """Into a POSIX queue."""
 
     full = "the queue is full"
+    is_queue = True
 
     def __init__(self, name: str, priority: int | None) -> None:
         self._queue = aioipc.PosixMessageQueue.open(name, access="send")
