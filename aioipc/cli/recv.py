@@ -16,6 +16,7 @@ from .address import Address, resolve_address, target_options
 from .failure import EXIT_PIPE_CLOSED, CommandError, NothingError, errors_told, explain
 from .message_output import LAST_WRITE, MessageOutput
 from .messages import Message, to_record
+from .output import open_missing_descriptors
 from .parameters import SECONDS
 from .receivers import EndOfInput, ListenKind, Receiver, open_receiver
 from .senders import waited
@@ -85,6 +86,7 @@ def recv_command(**options: Any) -> None:
     settings = check_options(**options)
     if sys.stdout is None:
         raise CommandError("standard output is closed, so nothing was received")
+    open_missing_descriptors()
     try:
         with errors_told():
             aioipc.run(Reception(settings).run)

@@ -69,7 +69,7 @@ def why_in_use(found: KernelObject) -> str | None:
         return f"{found.waiting} wait for it"
     if found.listening:
         return "somebody listens"
-    return f"its owner lives, process {found.creator}" if found.creator else "somebody uses it"
+    return "a living program has it open, by aioipc" if found.owner_alive else "somebody uses it"
 
 
 def label_of(found: KernelObject) -> str:

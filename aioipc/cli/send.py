@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import aioipc
 from .address import Address, resolve_address, target_options
 from .failure import CommandError, NothingError, errors_told, explain
 from .messages import Message, from_record
+from .output import open_missing_descriptors
 from .parameters import SECONDS
 from .senders import A_MOMENT, Sender, open_sender, waited
 from .standard_streams import read_pieces
@@ -65,6 +67,9 @@ def send_command(**options: Any) -> None:
       aioipc send /tmp/hello --whole < file
     """
     settings = check_options(**options)
+    if not settings.texts and sys.stdin is None:
+        raise CommandError("standard input is closed: give messages with -m")
+    open_missing_descriptors()
     if not settings.texts and os.isatty(0):
         click.echo("aioipc send: reading messages from the terminal, one a line; Ctrl-D ends the input", err=True)
     with errors_told():

@@ -107,6 +107,8 @@ def test_what_is_in_use_stays(aioipc_command: Command, stack: ExitStack, tmp_pat
     assert line.startswith(f"kept sysv-memory {segment.id}: attached")
     assert aioipc_command.ok(f"rm -f -K shm -i {segment.id}") == f"removed sysv-memory {segment.id}"
     assert "goes with its last user" in aioipc_command.refused(f"rm -K shm -i {segment.id}", code=1)
+    queue = stack.enter_context(closing(aioipc.SysVMessageQueue.create()))
+    assert "a living program has it open" in aioipc_command.refused(f"rm -K msg -i {queue.id}", code=1)
     assert not os.path.exists(path)
     assert not inbox.exists()
 
@@ -123,7 +125,7 @@ def opened(*pids: int) -> KernelObject:
         (opened(7), "open in process 7 (python)"),
         (opened(1, 2, 3, 4, 5), "open in processes 1 (python), 2 (python), 3 (python), 2 more"),
         (KernelObject(kind="sysv-memory", attached=2, in_use=True), "attached 2 times"),
-        (KernelObject(kind="sysv-queue", in_use=True, creator=7), "its owner lives, process 7"),
+        (KernelObject(kind="sysv-queue", in_use=True, owner_alive=True), "a living program has it open, by aioipc"),
         (KernelObject(kind="unix-socket", in_use=True, listening=True), "somebody listens"),
     ],
 )
@@ -145,7 +147,7 @@ async def test_semaphores_that_somebody_waits_for() -> None:
 async def test_one_that_vanishes_meanwhile() -> None:
     async with aioipc.SysVSemaphoreSet.create(None, [1]) as semaphores:
         found = the_set(semaphores.id)
-    outcome = removal.remove(found, force=False, dry_run=False)
+    outcome = removal.remove(found, force=True, dry_run=False)
     assert (outcome.status, outcome.reason) == ("failed", f"there is no System V semaphore set with the id {found.id}")
 
 

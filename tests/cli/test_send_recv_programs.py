@@ -123,12 +123,15 @@ def test_signals(number: signal.Signals, code: int) -> None:
             assert process.stdout.read() == process.stderr.read() == b""
 
 
-def test_without_a_standard_output() -> None:
+def test_without_standard_streams() -> None:
     with closing(aioipc.SysVMessageQueue.create()) as queue:
         queue.send_nowait(b"hello")
         lines = shell(f"$A recv -i {queue.id} >&-; echo $?", Path("/"))
         assert lines == ["aioipc recv: standard output is closed, so nothing was received", "2"]
         assert queue.receive_nowait().body == b"hello"
+        lines = shell(f"$A send -i {queue.id} <&-; $A send -i {queue.id} -m x <&- >&-; echo $?", Path("/"))
+        assert lines == ["aioipc send: standard input is closed: give messages with -m", "0"]
+        assert queue.receive_nowait().body == b"x"
 
 
 def test_as_somebody_without_permission() -> None:
