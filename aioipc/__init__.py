@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .kernel.fifos import FifoSendStream as FifoSendStream
     from .kernel.fifos import open_fifo_reader as open_fifo_reader
     from .kernel.fifos import open_fifo_writer as open_fifo_writer
+    from .kernel.file_lock import FileLock as FileLock
+    from .kernel.file_lock import FileLockStatistics as FileLockStatistics
     from .kernel.guarded_memory import GuardedMemory as GuardedMemory
     from .kernel.lines import Lines as Lines
     from .kernel.listeners import Listener as Listener
@@ -124,6 +126,7 @@ _HOMES = {
     ),
     "aioipc.kernel.datagrams": "Datagram DatagramSocket open_datagram_socket",
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
+    "aioipc.kernel.file_lock": "FileLock FileLockStatistics",
     "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
     "aioipc.kernel.listeners": "Listener listen_tcp listen_unix",
@@ -167,6 +170,8 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "FifoAttribute",
     "FifoReceiveStream",
     "FifoSendStream",
+    "FileLock",
+    "FileLockStatistics",
     "GracefulShutdown",
     "GuardedMemory",
     "Inventory",

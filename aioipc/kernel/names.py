@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import TypeAlias
+
+FilePath: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 
 def check_posix_name(name: object) -> str:
@@ -19,6 +22,14 @@ def check_posix_name(name: object) -> str:
     if (size := len(os.fsencode(rest))) > 250:  # NAME_MAX is 255, and glibc writes "sem." before a semaphore's
         raise ValueError(f"name may have 250 bytes behind its slash, not {size}")
     return name
+
+
+def check_path(path: FilePath, what: str) -> str:
+    """Return the path as absolute text, which leads to the same place later; `TypeError`, `ValueError` for no path."""
+    name = os.fsdecode(path)
+    if not name or "\0" in name:
+        raise ValueError(f"{name!r} cannot be the path of {what}")
+    return name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
 
 
 def check_mode(mode: object) -> int:

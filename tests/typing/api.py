@@ -370,3 +370,15 @@ def system_limits() -> None:
     assert_type(found, dict[str, aioipc.Limit])
     assert_type(found["kernel.msgmax"].value, float | None)
     assert_type(found["/dev/shm"].share, float | None)
+
+
+async def file_locks(path: Path) -> None:
+    async with aioipc.FileLock.open(path, kind="ofd", start=10, length=5) as lock:
+        assert_type(lock, aioipc.FileLock)
+        await lock.acquire(shared=True)
+        lock.release()
+        async with lock.held():
+            pass
+        assert_type(lock.statistics(), aioipc.FileLockStatistics)
+        assert_type(lock.statistics().held, Literal["exclusive", "shared"] | None)
+    aioipc.FileLock.open(path, kind="lockf")  # type: ignore[arg-type]
