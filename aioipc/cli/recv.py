@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import closing
+from collections.abc import Coroutine
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +131,15 @@ def check_options(
     return RecvSettings(address, type, except_type, listen, peek, count, follow, wait, as_json, null, strip_zeros)
 
 
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await what must not be cancelled, and takes a limited time."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    task.result()
+
+
 class Reception:
     """One run of the command."""
 
@@ -220,7 +230,7 @@ class Reception:
             await output.write(self._line(message))
         except BaseException as error:
             if not output.wrote_all:
-                await self._give_back(receiver, message)
+                await to_the_end(self._give_back(receiver, message))
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise CommandError(f"cannot write to standard output: {error.strerror}") from error
             raise

@@ -229,6 +229,23 @@ async def test_what_was_not_written_whole_goes_back(queue: aioipc.SysVMessageQue
     assert await queue.receive_many() == [(b"later", 6), (body, 5)]
 
 
+async def test_going_back_is_not_cancelled(output: Output) -> None:
+    output.shrink()
+    async with aioipc.SysVMessageQueue.create(max_bytes=8000) as queue:
+        await queue.send(b"x" * 8000, type=5)
+        running = asyncio.create_task(output.run(f"-i {queue.id}"))
+        await eventually_async(lambda: queue.statistics().messages == 0, 30)
+        await queue.send(b"y" * 8000)
+        output.close_reader()
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            running.cancel()
+        assert queue.receive_nowait().body == b"y" * 8000
+        with pytest.raises((BrokenPipeError, asyncio.CancelledError)):
+            await asyncio.wait_for(running, 30)
+        assert queue.receive_nowait() == (b"x" * 8000, 5)
+
+
 async def test_a_message_begun_is_finished_when_cancelled(queue: aioipc.SysVMessageQueue, output: Output) -> None:
     output.shrink()
     body = bytes(range(65, 90)) * 300
