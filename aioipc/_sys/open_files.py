@@ -19,6 +19,8 @@ from .file_systems import MQUEUE, file_system
 Identity = tuple[int, int]
 """Device and inode."""
 
+UNKNOWN_USER = -1
+
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 _SEGMENT = re.compile(rb"^\S+ (\S{4}) \S+ \S+ (\d+) +/SYSV[0-9a-f]{8}(?: \(deleted\))?$", re.MULTILINE)
 
@@ -54,12 +56,17 @@ class OpenFiles:
     queues: dict[Identity, str] = field(default_factory=dict)
     """The names of POSIX queues that are open, of this IPC namespace."""
     unreadable: Counter[int] = field(default_factory=Counter)
-    """How many processes did not let us look, by their uid. PID 1, which hides in many containers, does not count."""
+    """How many processes did not let us look, by their uid. PID 1, which hides in many containers, does not count.
+
+    Where /proc does not even list those of others (hidepid), `UNKNOWN_USER` stands for them.
+    """
 
 
 def scan(*, descriptors: bool = True, mappings: bool = True) -> OpenFiles:
     """Look at every process, this one included."""
     look = _Look()
+    if not os.path.exists("/proc/1"):
+        look.found.unreadable[UNKNOWN_USER] += 1
     for name in _listed("/proc"):
         if name.isdigit():
             look.process(int(name), descriptors, mappings)

@@ -31,7 +31,7 @@ def doctor_command(as_json: bool, quiet: bool) -> None:
     shown = [check for check in found if not quiet or check.verdict != "OK"]
     if as_json:
         document = {"schema": SCHEMA, "checks": shown, "limits": [limit_json(limit) for limit in known.values()]}
-        screen.show([to_json(document).decode()])
+        screen.show([to_json(document).decode()], utf8=True)
     else:
         screen.show([*(line for check in shown for line in _lines(check)), *([] if quiet else [_summary(found)])])
     if any(check.verdict == "FAIL" for check in found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,17 +126,11 @@ def ls_command(words: tuple[str, ...], as_usage: bool, watch: float | None, quie
         selection, view = _selection(patterns, options), _view(options)
         noted = set[str]() if not quiet and not options["as_json"] else None
         make = _listing(kinds, options["folders"], selection, view, noted)
+    json = options["as_json"] or options["jsonl"]
     if watch is None:
-        screen.show(make())
+        screen.show(make(), utf8=json)
     else:
-        plain = not options["as_json"] and not options["jsonl"]
-        screen.again_and_again(watch, lambda: [*_stamp(plain), *make()], clear=plain)
-
-
-def _stamp(plain: bool) -> list[str]:
-    import time
-
-    return [format_time(time.time())] if plain else []
+        screen.again_and_again(watch, make if json else lambda: [format_time(time.time()), *make()], json=json)
 
 
 def _listing(

@@ -11,24 +11,43 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from .failure import CommandError, errors_told
+from .output import write_all
+
 _HOME_AND_CLEAR = "\x1b[H\x1b[J"
+
+
+def descriptor() -> int:
+    """The descriptor of standard output; `CommandError` where it is closed."""
+    if sys.stdout is None:
+        raise CommandError("standard output is closed")
+    return sys.stdout.fileno()
+
+
+def on_terminal() -> bool:
+    """Whether standard output is one."""
+    return os.isatty(descriptor())
 
 
 def width() -> int | None:
     """How wide the terminal is; None where standard output is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if on_terminal() else None
 
 
 def colours() -> bool:
     """Whether to use them: on a terminal that can, unless NO_COLOR is set (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return on_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def show(lines: Sequence[str]) -> None:
-    """Write the lines, what is not UTF-8 in a name escaped."""
-    text = "".join(f"{line}\n" for line in lines)
-    click.echo(text.encode("utf-8", "backslashreplace").decode(), nl=False, color=colours())
-    sys.stdout.flush()
+def show(lines: Sequence[str], *, utf8: bool = False) -> None:
+    """Write the lines in the encoding of the terminal, escaping what it does not have; JSON is always UTF-8.
+
+    `CommandError` where they cannot be written, `BrokenPipeError` where the reader has left.
+    """
+    encoding = "utf-8" if utf8 else sys.stdout.encoding or "utf-8"
+    data = "".join(f"{line}\n" for line in lines).encode(encoding, "backslashreplace")
+    with errors_told():
+        write_all(descriptor(), data)
 
 
 def style(text: str, **how: bool | str) -> str:
@@ -36,25 +55,24 @@ def style(text: str, **how: bool | str) -> str:
     return click.style(text, **how) if colours() else text  # type: ignore[arg-type]
 
 
-def again_and_again(seconds: float, make: Callable[[], Sequence[str]], *, clear: bool) -> None:
+def again_and_again(seconds: float, make: Callable[[], Sequence[str]], *, json: bool) -> None:
     """Show what ``make`` returns, every so many seconds, until Ctrl-C.
 
-    ``clear``: on a terminal, each replaces the one before. Raises `BrokenPipeError` as soon as the reader of a pipe has
-    left, also between two.
+    On a terminal each replaces the one before, but for JSON. Raises `BrokenPipeError` as soon as the reader of a pipe
+    has left, also between two.
     """
     while True:
         started = time.monotonic()
         lines = list(make())
-        if clear and sys.stdout.isatty():
-            height = shutil.get_terminal_size().lines
-            sys.stdout.write(_HOME_AND_CLEAR)
-            lines = lines[: max(1, height - 1)]
-        show(lines)
+        if on_terminal() and not json:
+            lines = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+            lines[0] = _HOME_AND_CLEAR + lines[0]
+        show(lines, utf8=json)
         _wait(max(0.0, started + seconds - time.monotonic()))
 
 
 def _wait(seconds: float) -> None:
     poller = select.poll()
-    poller.register(sys.stdout.fileno(), 0)  # what is reported unasked: the reader is gone
-    if poller.poll(seconds * 1000) and not sys.stdout.isatty():
+    poller.register(descriptor(), 0)  # what is reported unasked: the reader is gone
+    if poller.poll(seconds * 1000):
         raise BrokenPipeError

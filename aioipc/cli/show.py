@@ -55,7 +55,7 @@ def show_command(name: str, kind: str | None, as_json: bool, exact: bool) -> Non
     if as_json:
         limited = [limit_json(limit) for limit in concerned]
         document = {"schema": SCHEMA, "object": object_json(one, found.time), "limits": limited, "notes": found.notes}
-        screen.show([to_json(document).decode()])
+        screen.show([to_json(document).decode()], utf8=True)
         return
     screen.show([*object_lines(one, found.time, exact=exact), "", *limit_lines(concerned, headings=True, exact=exact)])
 

@@ -122,10 +122,9 @@ def _found(wanted: set[str], users: OpenFiles, owners: Owners, folders: list[str
         yield from sysv_objects.memory(users)
     if "posix-queue" in wanted:
         yield from posix_objects.queues(users, owners.names("posix-queue"))
-    shared = list(posix_objects.shared_files(users)) if wanted & _BY_MAPPINGS else []
     for kind in ("posix-semaphore", "posix-memory"):
         if kind in wanted:
-            yield from (each for each in shared if each.kind == kind)
+            yield from (each for each in posix_objects.shared_files(users) if each.kind == kind)
     paths = path_objects.candidates(folders) if wanted & _IN_FOLDERS else []
     if "fifo" in wanted:
         yield from path_objects.fifos(users, [*paths, *owners.names("fifo")])
@@ -145,7 +144,10 @@ def _notes(wanted: set[str], users: OpenFiles, owners: Owners) -> Iterator[str]:
         yield "UNIX sockets: there is no /proc/net/unix here, so only files in the folders named are listed"
     if owners.trouble is not None:
         yield f"owners: the records of who made what cannot be read: {owners.trouble}"
-    if hidden := sum(users.unreadable.values()):
+    hidden = users.unreadable.total()
+    if users.unreadable[open_files.UNKNOWN_USER]:
+        yield "openers: /proc hides the processes of other users (hidepid); root sees them"
+    elif hidden:
         yield f"openers: {hidden} processes of other users do not show what they have open; root sees them"
 
 

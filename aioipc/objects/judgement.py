@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from aioipc._sys.open_files import UNKNOWN_USER
+
 from .kernel_object import KernelObject
 
 _BY_OPENERS = ("posix-queue", "posix-semaphore", "posix-memory")
@@ -37,4 +39,4 @@ def may_be_open_unseen(found: KernelObject, hidden: Mapping[int, int]) -> bool:
     Those of root could have everything open; as there are always some, they only count for what is root's.
     """
     shared = found.mode is None or bool(found.mode & 0o066)
-    return any(uid == found.uid or (shared and uid != 0) for uid, number in hidden.items() if number)
+    return any(uid in (found.uid, UNKNOWN_USER) or (shared and uid != 0) for uid, number in hidden.items() if number)

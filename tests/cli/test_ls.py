@@ -146,7 +146,7 @@ def test_json_has_types(aioipc_command: Command, objects: dict[str, int], tmp_pa
     assert (memory["owner"]["pid"], memory["owner"]["remove"], memory["owner_alive"]) == (os.getpid(), True, True)
     (opener,) = memory["openers"]
     assert (opener["pid"], opener["access"]) == (os.getpid(), "rwm")
-    lines = aioipc_command.ok(f"ls --jsonl posix {NAME}").splitlines()
+    lines = aioipc_command.ok(f"ls -q --jsonl posix {NAME}").splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["posix-queue", "posix-semaphore", "posix-memory"]
 
 
@@ -246,8 +246,17 @@ def test_colours_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert not screen.colours()
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(screen, "on_terminal", lambda: True)
     assert screen.colours()
     assert screen.style("x", fg="red") == "\x1b[31mx\x1b[0m"
     monkeypatch.setenv("NO_COLOR", "1")
     assert screen.style("x", fg="red") == "x"
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [(">&-", "standard output is closed"), (">/dev/full", "No space left on device")]
+)
+def test_output_that_cannot_be_written(output: str, message: str) -> None:
+    script = f"exec {sys.executable} -W error -m aioipc ls -q --jsonl --global {output}"
+    done = subprocess.run(["sh", "-c", script], stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=50)
+    assert (done.returncode, done.stderr) == (2, f"aioipc ls: {message}\n")

@@ -17,7 +17,7 @@ import aioipc
 from tests.harness.c_programs import need
 from tests.harness.hostile import NOBODY, run_confined
 from tests.harness.processes import eventually
-from tests.harness.scripts import running_script
+from tests.harness.scripts import run_script, running_script
 
 
 @pytest.fixture
@@ -332,3 +332,26 @@ def test_records_that_cannot_be_read_are_noted(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("AIOIPC_STATE_DIR", str(tmp_path / "file"))
     notes = aioipc.inventory(["fifo"]).notes
     assert any(note.startswith("owners: the records of who made what cannot be read: ") for note in notes)
+
+
+def test_hidden_processes(name: str) -> None:
+    """Where /proc does not list other users' processes, nobody is taken for the only one."""
+    source = """
+        import os, sys
+        from aioipc.objects.inventory import inventory
+        from aioipc.testing.namespaces import mount, private_mounts
+        private_mounts()
+        mount("proc", "/proc", "proc", options="hidepid=2")
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        found = inventory(["posix-memory"])
+        print([(each.in_use, each.orphan) for each in found if each.name == sys.argv[1]], *found.notes)
+    """
+    with aioipc.SharedMemory.create(4096, name=name):
+        done = run_script(source, name, env={"AIOIPC_STATE_DIR": None})
+    if "PermissionError" in done.stderr:
+        pytest.skip("this machine lets nobody mount")
+    assert done.check().stdout == (
+        "[(False, False)] openers: /proc hides the processes of other users (hidepid); root sees them\n"
+    )
