@@ -135,8 +135,9 @@ class Claim:
             self.end(gone=True)
 
     def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        fd, self._fd = self._fd, -1  # the garbage collector may have this end first, and then the object that has it
+        if fd >= 0:
+            os.close(fd)
 
     def _write(self, name: str, line: bytes) -> bool:
         """Make the file, lock it, and write the line; False where it was taken away in between."""
