@@ -1,14 +1,24 @@
-"""The source of readiness for objects without a descriptor (see `aioipc._loop.readiness` and `waits`)."""
+"""The source of readiness for objects without a descriptor (see `aioipc._loop.readiness` and `waits`).
+
+A thread that waits has to be woken, get the GIL, and wake the loop: that takes several times as long as the message
+itself. So the loop looks by itself for a moment first, once a turn, and only then leaves the waiting to a thread.
+Where that was in vain, the next waits go to a thread at once, twice as many each time, so that objects which are seldom
+ready cost nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
+from time import monotonic
 
 from . import wait_threads
 from .waits import Probe, Wait
 
 KEPT = 4  # waits for other probes that may go on
+LOOKING = 0.0002  # seconds that the loop looks by itself; 0: never
+MOST_SKIPPED = 64  # waits in a row that go to a thread at once
 
 
 class ObjectReadiness:
@@ -21,24 +31,30 @@ class ObjectReadiness:
     spares. A wait for a probe of before goes on too, until there are too many.
     """
 
-    __slots__ = ("_closed", "_report", "_waits", "probe")
+    __slots__ = ("_closed", "_in_vain", "_look", "_report", "_skip", "_until", "_waits", "probe")
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self._waits: dict[Probe, Wait] = {}  # oldest first
         self._report: Callable[[], bool] | None = None
         self._closed = False
+        self._look: asyncio.Handle | None = None  # the next one
+        self._until = 0.0
+        self._skip = 0  # so many waits go to a thread at once
+        self._in_vain = 0  # how many there were last time
         wait_threads.threads.join()
 
     def arm(self, report: Callable[[], bool]) -> None:
         """Wait for the probe. Raises `RuntimeError` where the system has no thread to give."""
         self._report = report
-        if self.probe not in self._waits:
-            if len(self._waits) > KEPT:
-                self._stop(next(iter(self._waits)))
-            wait = Wait(self.probe, asyncio.get_running_loop(), self._end)
-            wait_threads.threads.start(wait)
-            self._waits[self.probe] = wait
+        if self.probe in self._waits or self._look is not None:
+            return
+        if LOOKING and not self._skip:
+            self._until = monotonic() + LOOKING
+            self._look = asyncio.get_running_loop().call_soon(self._look_now)
+        else:
+            self._skip = max(0, self._skip - 1)
+            self._start()
 
     def disarm(self) -> None:
         """Do not report until armed again."""
@@ -48,6 +64,8 @@ class ObjectReadiness:
         """Have the threads leave the object; idempotent."""
         if not self._closed:
             self._closed, self._report = True, None
+            if self._look is not None:
+                self._look.cancel()
             for probe in list(self._waits):
                 self._stop(probe)
             wait_threads.threads.part()
@@ -57,6 +75,41 @@ class ObjectReadiness:
         if self._report is not None:
             self._report()
 
+    def _look_now(self) -> None:
+        """Ask without waiting; again in the next turn of the loop while there is time, else leave it to a thread."""
+        self._look = None
+        if self._report is None:
+            return
+        os.sched_yield()  # to who shall make it ready, if that is on this core
+        try:
+            taken = self.probe.ask(False)
+        except (BlockingIOError, InterruptedError):
+            self._look_again()
+            return
+        except OSError:  # whoever tries will see it
+            taken = None
+        if taken is not None:
+            self.probe.keep(taken)
+        self._in_vain = 0
+        self._tell()
+
+    def _look_again(self) -> None:
+        if monotonic() < self._until:
+            self._look = asyncio.get_running_loop().call_soon(self._look_now)
+        else:
+            self._skip = self._in_vain = min(2 * self._in_vain + 1, MOST_SKIPPED)
+            self._start()
+
+    def _start(self) -> None:
+        """Have a thread wait for the probe."""
+        if self.probe in self._waits:
+            return
+        if len(self._waits) > KEPT:
+            self._stop(next(iter(self._waits)))
+        wait = Wait(self.probe, asyncio.get_running_loop(), self._end)
+        wait_threads.threads.start(wait)
+        self._waits[self.probe] = wait
+
     def _stop(self, probe: Probe) -> None:
         self._waits.pop(probe).cancel()
 
@@ -64,6 +117,9 @@ class ObjectReadiness:
         wait.settle()
         if self._waits.get(wait.probe) is wait:
             del self._waits[wait.probe]
-            report, self._report = self._report, None
-            if report is not None:
-                report()
+            self._tell()
+
+    def _tell(self) -> None:
+        report, self._report = self._report, None
+        if report is not None:
+            report()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 
@@ -24,4 +25,6 @@ def library_with(symbol: str, *elsewhere: str) -> ctypes.CDLL | None:
 def failure() -> OSError:
     """Return the error of the call that has just failed in this thread, as the subclass that Python has for it."""
     number = ctypes.get_errno()
+    if number == errno.EAGAIN:  # every wait begins with it, and strerror(3) asks for the language
+        return BlockingIOError(number, "it would have to wait")
     return OSError(number, os.strerror(number))

@@ -72,8 +72,9 @@ def check_platform() -> None:
 
 def failure() -> OSError:
     """Return the error of the call that has just failed, as the subclass that Python has for its errno."""
-    error = library.failure()
-    return BlockingIOError(error.errno, "there is no such message") if error.errno == errno.ENOMSG else error
+    if ctypes.get_errno() == errno.ENOMSG:
+        return BlockingIOError(errno.EAGAIN, "there is no such message")
+    return library.failure()
 
 
 def sysctl(name: str, field: int = 0) -> int | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from aioipc import ClosedResourceError, SysVMessageQueue, SysVSemaphoreSet
-from aioipc._loop import wait_threads
+from aioipc._loop import object_readiness, wait_threads
 from aioipc._loop.back_off import LONGEST
 from aioipc._loop.object_readiness import KEPT, ObjectReadiness
 from aioipc._loop.wait_queue import WaitQueue
@@ -52,6 +52,7 @@ class Flag:
     def __init__(self) -> None:
         self.kept: list[int] = []
         self.asked = 0
+        self.looks = 0  # without waiting
         self.answer: int | None = None
         self._ends = os.pipe()
 
@@ -65,6 +66,7 @@ class Flag:
 
     def ask(self, block: bool) -> int | None:
         self.asked += 1
+        self.looks += not block
         if not select_read(self._ends[0], None if block else 0):
             raise InterruptedError if block else BlockingIOError
         return self.answer
@@ -103,6 +105,77 @@ def cap(monkeypatch: pytest.MonkeyPatch) -> int:
     pool = wait_threads.WaitThreads(3)
     monkeypatch.setattr(wait_threads, "threads", pool)
     return 3
+
+
+@pytest.fixture(autouse=True)
+def looking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave all waiting to the threads, which these tests are about, unless a test says for how long the loop looks."""
+    mark = request.node.get_closest_marker("looking")
+    monkeypatch.setattr(object_readiness, "LOOKING", mark.args[0] if mark else 0)
+
+
+@pytest.mark.looking(20.0)
+async def test_what_comes_soon_needs_no_thread() -> None:
+    with flags() as (flag,):
+        queue = WaitQueue(ObjectReadiness(flag), "flag")
+        for _ in range(10):
+            task = asyncio.create_task(queue.take(flag.take))
+            await eventually_async(lambda: flag.looks)
+            flag.set()
+            assert await asyncio.wait_for(task, 30) == b"x"
+            assert flag.asked == flag.looks
+            flag.asked = flag.looks = 0
+        assert waiting_threads() == 0
+        queue.close(lambda: None)
+
+
+@pytest.mark.looking(1e-9)
+async def test_after_looking_in_vain_the_next_waits_do_not_look() -> None:
+    """Each time twice as many: who waits for long seldom looks."""
+    with flags() as (flag,):
+        queue = WaitQueue(ObjectReadiness(flag), "flag")
+        looks = []
+        for _ in range(40):
+            task = asyncio.create_task(queue.take(flag.take))
+            await eventually_async(lambda: flag.asked > flag.looks)  # a thread waits
+            flag.set()
+            assert await asyncio.wait_for(task, 30) == b"x"
+            looks.append(flag.looks)
+            flag.asked = flag.looks = 0
+        assert [number for number, count in enumerate(looks) if count] == [0, 2, 6, 14, 30]
+        queue.close(lambda: None)
+
+
+@pytest.mark.looking(20.0)
+async def test_what_a_look_could_not_leave_is_kept() -> None:
+    reports = []
+    with flags() as (flag,):
+        flag.answer = 7
+        readiness = ObjectReadiness(flag)
+        readiness.arm(lambda: bool(reports.append(1)))
+        flag.set()
+        await eventually_async(lambda: reports == [1])
+        assert flag.kept == [7]
+        readiness.close()
+
+
+@pytest.mark.looking(20.0)
+async def test_disarmed_or_closed_it_does_not_look_on() -> None:
+    with flags() as (flag,):
+        readiness = ObjectReadiness(flag)
+        readiness.arm(lambda: False)
+        await eventually_async(lambda: flag.looks)
+        readiness.disarm()
+        await turns()
+        looks = flag.looks
+        await turns()
+        assert flag.looks == looks
+        readiness.arm(lambda: False)
+        await eventually_async(lambda: flag.looks > looks)
+        readiness.close()
+        looks = flag.looks
+        await turns()
+        assert flag.looks == looks
 
 
 async def test_reports_once_for_each_time_it_is_armed() -> None:

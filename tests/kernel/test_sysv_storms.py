@@ -6,10 +6,19 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
+import pytest
+
 from aioipc import SysVMessageQueue, SysVSemaphoreSet
+from aioipc._loop import object_readiness
 from aioipc.testing.conformance.storm import Storm
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import running_script
+
+
+@pytest.fixture(autouse=True)
+def threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop would look by itself first, and the threads have little to do; `test_storms` has that."""
+    monkeypatch.setattr(object_readiness, "LOOKING", 0)
 
 
 async def gather(*awaitables: Awaitable[object]) -> None:
