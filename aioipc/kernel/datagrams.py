@@ -1,7 +1,7 @@
 """UNIX datagram sockets (``unix(7)``): messages to a path, without a connection; whole, in order, and none is lost.
 
-A full receiver makes the sender wait. The sender's own socket reports nothing of that room, which is another socket's,
-so a sender looks again after a pause. Each receiver has its own queue of senders: a full one holds up nobody else's.
+A full receiver makes the sender wait (`aioipc.kernel.datagram_room`). Each receiver has its own queue of senders: a
+full one holds up nobody else's.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 import socket
 from typing import NamedTuple
 
-from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc.exceptions import BrokenResourceError
 
 from .buffers import Buffer, item_size
 from .claims import Claim
+from .datagram_room import RoomReadiness
 from .names import check_mode
 from .socket_base import BoundSocket, check_path, new_socket
 from .socket_paths import bind_datagram
@@ -34,8 +34,8 @@ class _Room(WaitQueue):
 
     __slots__ = ("users",)
 
-    def __init__(self, name: str) -> None:
-        super().__init__(BackOffReadiness(), name)
+    def __init__(self, path: str, label: str) -> None:
+        super().__init__(RoomReadiness(path), label)
         self.users = 0
 
 
@@ -62,7 +62,7 @@ class DatagramSocket(BoundSocket):
         return self._receivers.take_nowait(self._take, self._open())
 
     async def send(self, item: Buffer, path: str | os.PathLike[str]) -> None:
-        """Send one message to the socket at ``path``; wait while that is full (looking every 20 ms).
+        """Send one message to the socket at ``path``; wait while that is full.
 
         Raises `FileNotFoundError` where there is none, `BrokenResourceError` where nobody has it open any more,
         `PermissionError`, `ClosedResourceError`, `ValueError` where the message is too large (SO_SNDBUF) or for a wrong
@@ -71,7 +71,8 @@ class DatagramSocket(BoundSocket):
         item_size(item)
         name = check_path(path)
         sock = self._open()
-        room = self._rooms.setdefault(name, _Room(self._label))
+        if (room := self._rooms.get(name)) is None:
+            room = self._rooms[name] = _Room(name, self._label)
         room.users += 1
         try:
             await room.take(self._put, sock, item, name)

@@ -9,13 +9,16 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 import pytest_asyncio
 
 from aioipc import BrokenResourceError, ClosedResourceError, DatagramSocket, WouldBlock, open_datagram_socket
+from aioipc._loop import back_off
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import run_script
 
@@ -47,11 +50,11 @@ async def test_messages_and_answers(inbox: DatagramSocket, path: Path) -> None:
             inbox.receive_nowait()
 
 
-async def fill(sender: DatagramSocket, path: Path) -> int:
+async def fill(sender: DatagramSocket, path: Path, item: bytes = b"fill") -> int:
     count = 0
     try:
         while True:
-            sender.send_nowait(b"fill", path)
+            sender.send_nowait(item, path)
             count += 1
     except WouldBlock:
         return count
@@ -71,6 +74,58 @@ async def test_a_full_receiver_holds_up_its_own_senders_only(inbox: DatagramSock
         await sending
         assert received[-1] == b"last"
         assert not sender._rooms
+
+
+@pytest.fixture
+def no_pause_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks again after a pause would do so when the test is long over."""
+    monkeypatch.setattr(back_off, "FIRST", 1000.0)
+
+
+@pytest.mark.usefixtures("no_pause_ends")
+async def test_room_is_reported(inbox: DatagramSocket, path: Path) -> None:
+    async with asyncio.timeout(30), open_datagram_socket() as sender:
+        count = await fill(sender, path)
+        sending = [asyncio.create_task(sender.send(b"more", path)) for _ in range(5)]
+        await eventually_async(lambda: any(room.waiting == 5 for room in sender._rooms.values()))
+        for _ in range(count + 5):
+            await inbox.receive()
+        await asyncio.gather(*sending)
+        with pytest.raises(WouldBlock):
+            inbox.receive_nowait()
+
+
+@pytest.mark.usefixtures("no_pause_ends")
+async def test_the_end_of_a_full_receiver_is_reported(inbox: DatagramSocket, path: Path) -> None:
+    async with asyncio.timeout(30), open_datagram_socket() as sender:
+        await fill(sender, path)
+        sending = asyncio.create_task(sender.send(b"more", path))
+        await eventually_async(lambda: any(room.waiting for room in sender._rooms.values()))
+        inbox.close()
+        with pytest.raises(FileNotFoundError, match="inbox"):
+            await sending
+
+
+async def test_the_own_buffer_is_full(inbox: DatagramSocket, path: Path) -> None:
+    """Then the receiver has room, and reports of that are for nothing; the sender must not go round in circles."""
+    async with asyncio.timeout(30), open_datagram_socket() as sender:
+        count = await fill(sender, path, bytes(50_000))
+        attempts = 0
+
+        def put(sock: socket.socket, item: bytes, name: str) -> None:
+            nonlocal attempts
+            attempts += 1
+            sock.sendto(item, name)
+
+        sender._put = put  # type: ignore[method-assign, assignment]
+        begin = time.monotonic()
+        with anyio.move_on_after(0.1):
+            await sender.send(bytes(50_000), path)
+        assert attempts <= 2 * (time.monotonic() - begin) / back_off.FIRST + 3
+        sending = asyncio.create_task(sender.send(bytes(50_000), path))
+        for _ in range(count + 1):
+            assert len((await inbox.receive()).body) == 50_000
+        await sending
 
 
 async def test_closing(inbox: DatagramSocket, path: Path) -> None:
