@@ -215,9 +215,14 @@ class PacketSocket(Socket, ObjectStream[bytes]):
         return SocketStatistics(*self._counts)
 
     def _take(self, sock: socket.socket, room: int) -> tuple[bytes, list[int]]:
-        """Take one packet of any size, with its descriptors where there is room for them."""
+        """Take one packet of any size, with its descriptors where there is room for them.
+
+        Nobody says how large it is but a look at it, and a buffer that turned out to be too small would lose the rest.
+        """
         try:
             size = sock.recv_into(self._one_byte, 1, socket.MSG_PEEK | socket.MSG_TRUNC)
+            if not room:
+                return sock.recv(size or 1), []
             body, ancillary, flags, _ = sock.recvmsg(size or 1, room, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError as error:
             raise BrokenResourceError("the connection is broken") from error
@@ -225,7 +230,7 @@ class PacketSocket(Socket, ObjectStream[bytes]):
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-        if room and flags & socket.MSG_CTRUNC:
+        if flags & socket.MSG_CTRUNC:
             for fd in descriptors:
                 os.close(fd)
             raise OSError(errno.EMFILE, "this process may not have so many descriptors as came with the packet")
@@ -233,7 +238,10 @@ class PacketSocket(Socket, ObjectStream[bytes]):
 
     def _put(self, sock: socket.socket, item: Buffer, rights: list[tuple[int, int, bytes]]) -> None:
         try:
-            sock.sendmsg([item], rights, socket.MSG_NOSIGNAL)
+            if rights:
+                sock.sendmsg([item], rights, socket.MSG_NOSIGNAL)
+            else:
+                sock.send(item, socket.MSG_NOSIGNAL)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise BrokenResourceError("the other side has closed the connection") from error
         except OSError as error:
