@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from .entry import OURS
 
 Measure = Callable[[Any, float], Awaitable[float]]
 
@@ -14,13 +16,21 @@ class Unable(Exception):
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What is wanted of one of ours: a ratio to the best of the ``rivals`` (of all peers where none is named)."""
+
+    target: float
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Case:
     """One measurement, which returns one figure.
 
     ``size`` says how much there is to do: a number of tasks or messages, or the seconds to watch; ``quick_size``
     is that of a first look. The target is a ratio to the best peer (to the best of the ``rivals`` where some are
-    named), or a figure by itself where ``absolute``. ``only`` names the peers that can do it, where not all can.
-    ``cap``: seconds until a measurement is given up.
+    named), or a figure by itself where ``absolute``. It is about ``ours``; others of ours may have ``goals`` of their
+    own. ``only`` names the peers that can do it, where not all can. ``cap``: seconds until a measurement is given up.
     """
 
     name: str
@@ -35,6 +45,12 @@ class Case:
     rivals: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     cap: float = 60
+    ours: str = OURS
+    goals: Mapping[str, Goal] = field(default_factory=dict)
+
+    def goal(self, ours: str) -> Goal:
+        """What is wanted of one of ours."""
+        return self.goals.get(ours) or Goal(self.target, self.rivals)
 
     async def run(self, peer: Any, size: float) -> float:
         """Measure once, in the process that was made for it."""
@@ -44,6 +60,6 @@ class Case:
         """Clean up after that; the process ends in any case."""
         await peer.stop()
 
-    def met(self, value: float) -> bool:
+    def met(self, value: float, target: float) -> bool:
         """Whether a ratio (or figure) reaches the target."""
-        return value >= self.target if self.higher_is_better else value <= self.target
+        return value >= target if self.higher_is_better else value <= target

@@ -8,8 +8,8 @@ import time
 from functools import partial
 
 from . import far_end
-from .case import Case, Unable
-from .channel_peers.base import ChannelPeer
+from .case import Case, Goal, Unable
+from .channel_peers.base import ChannelPeer, LocalPeer
 
 MESSAGE, CHUNK = 64, 65536  # bytes
 MEGABYTE = 1e6
@@ -73,8 +73,34 @@ async def through_cat(peer: ChannelPeer, count: float) -> float:
     return passed / MEGABYTE / seconds
 
 
+async def take_and_give(peer: LocalPeer, count: float) -> float:
+    """Microseconds for one of a semaphore, which is free, and giving it back."""
+    timed = int(count * peer.share)
+    await peer.take_and_give(timed // 10)
+    started = time.perf_counter()
+    await peer.take_and_give(timed)
+    return (time.perf_counter() - started) / timed * 1e6
+
+
+async def copy(peer: LocalPeer, count: float) -> float:
+    """Megabytes a second that are copied into memory and out of it again."""
+    data = bytes(1 << 20)
+    await peer.copy(10, data)
+    started = time.perf_counter()
+    await peer.copy(int(count), data)
+    return int(count) * len(data) / MEGABYTE / (time.perf_counter() - started)
+
+
 STREAMS = ("uvloop-streams", "uvloop-pipes")
 """asyncio's own streams on uvloop: what aioipc is held against."""
+
+LATENCY = {
+    "aioipc-socketpair": Goal(1.2, STREAMS),
+    "aioipc-unix": Goal(1.2, STREAMS),
+    "aioipc-posix-queue": Goal(2, STREAMS),
+    "aioipc-sysv-queue": Goal(0.4, ("sysv_ipc-thread",)),
+}
+THROUGHPUT = {"aioipc-socketpair": Goal(1, STREAMS), "aioipc-unix": Goal(1, STREAMS)}
 
 CASES = {
     case.name: case
@@ -88,6 +114,7 @@ CASES = {
             500,
             1.2,
             rivals=STREAMS,
+            goals=LATENCY,
         ),
         Case(
             "round-trip",
@@ -98,6 +125,7 @@ CASES = {
             500,
             1.2,
             rivals=STREAMS,
+            goals=LATENCY,
         ),
         Case(
             "one-way-pinned",
@@ -109,6 +137,7 @@ CASES = {
             1,
             higher_is_better=True,
             rivals=STREAMS,
+            goals=THROUGHPUT,
         ),
         Case(
             "one-way",
@@ -120,6 +149,7 @@ CASES = {
             1,
             higher_is_better=True,
             rivals=STREAMS,
+            goals=THROUGHPUT,
         ),
         Case(
             "bulk",
@@ -143,6 +173,36 @@ CASES = {
             higher_is_better=True,
             rivals=STREAMS,
             only=("aioipc", "aioipc-asyncio", "uvloop-pipes", "anyio", "syscalls"),
+        ),
+        Case(
+            "semaphore",
+            "take and give back",
+            "µs",
+            take_and_give,
+            100_000,
+            10_000,
+            10,
+            absolute=True,
+            only=(
+                "aioipc-sysv-semaphore",
+                "aioipc-posix-semaphore",
+                "sysv_ipc-semaphore",
+                "posix_ipc-semaphore",
+                "c-semaphore",
+            ),
+            ours="aioipc-sysv-semaphore",
+        ),
+        Case(
+            "copy",
+            "1 MiB into memory and out",
+            "MB/s",
+            copy,
+            2_000,
+            200,
+            0.9,
+            higher_is_better=True,
+            only=("aioipc-memory", "aioipc-sysv-memory", "multiprocessing-memory", "plain-memory"),
+            ours="aioipc-memory",
         ),
     )
 }

@@ -48,7 +48,7 @@ def _measure_all(suite: Suite, cases: list[Case], entries: list[Entry], quick: b
         for number in range(1, rounds + 1)
         for case in cases
         for entry in entries
-        if not case.only or entry.name in case.only
+        if (not case.only or entry.name in case.only) and (not entry.only or case.name in entry.only)
     ]
     for done, (number, case, peer) in enumerate(plan, 1):
         started = time.monotonic()

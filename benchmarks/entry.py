@@ -20,7 +20,8 @@ class Entry:
     """Where a peer is found: its class in a module below ``benchmarks``.
 
     ``distribution`` brings it (empty: Python or ourselves). ``on_request``: measured only where it is named.
-    ``on_asyncio``: not on uvloop. ``floor``: what nobody can beat, so aioipc is not judged by it.
+    ``on_asyncio``: not on uvloop. ``floor``: what nobody can beat, so aioipc is not judged by it. ``only`` names the
+    cases that it can do, where it can do few.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Entry:
     on_request: bool = False
     on_asyncio: bool = False
     floor: bool = False
+    only: tuple[str, ...] = ()
 
     def version(self) -> str | None:
         """The version installed here, or None where it is missing."""

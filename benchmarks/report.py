@@ -40,8 +40,8 @@ class Report:
             for entry in self.entries
         }
 
-    def verdict(self, case: Case, ours: str = OURS) -> Verdict:
-        """How one of ours does in the case."""
+    def verdict(self, case: Case, ours: str = "") -> Verdict:
+        """How one of ours, by default the one that the case is about, does in it."""
         return judge(case, self.entries, self.summaries(case), ours)
 
 
@@ -67,10 +67,13 @@ def table(report: Report) -> Table:
 
 
 def _figure(report: Report, case: Case, entry: Entry) -> str:
-    """The figure; behind one of ours that is not judged, the ratio that would be."""
+    """The figure; before that of one of ours that the case is not about, its ratio, and whether that is enough."""
     text = report.summaries(case)[entry.name].text
-    ratio = report.verdict(case, entry.name).ratio if entry.name.startswith(f"{OURS}-") else None
-    return text if ratio is None else f"{_ratio(ratio, '')}  {text}"
+    if not entry.name.startswith(f"{OURS}-") or entry.name == case.ours:
+        return text
+    verdict = report.verdict(case, entry.name)
+    sign = {None: "", True: "[green]✓[/] ", False: "[red]✗[/] "}[verdict.met if entry.name in case.goals else None]
+    return text if verdict.ratio is None else f"{sign}{_ratio(verdict.ratio, '')}  {text}"
 
 
 def _ratio(ratio: float | None, of: str) -> str:
@@ -120,8 +123,12 @@ def _case_for_json(report: Report, case: Case) -> dict[str, object]:
         "target": case.target,
         "absolute": case.absolute,
         "rivals": case.rivals,
+        "ours": case.ours,
         "medians": {peer: each.figure for peer, each in report.summaries(case).items()},
         "verdict": asdict(report.verdict(case)),
+        "goals": {
+            ours: {**asdict(goal), "verdict": asdict(report.verdict(case, ours))} for ours, goal in case.goals.items()
+        },
     }
 
 

@@ -21,6 +21,8 @@ class Suite:
 
 
 POOL = Suite("pool", "process pools, two workers each", pool_cases.CASES, peers.ENTRIES)
-CHANNELS = Suite("channels", "pipes, FIFOs and pipelines", channel_cases.CASES, channel_peers.ENTRIES)
+CHANNELS = Suite(
+    "channels", "pipes, sockets, queues, semaphores and memory", channel_cases.CASES, channel_peers.ENTRIES
+)
 
 SUITES = {suite.name: suite for suite in (POOL, CHANNELS)}

@@ -67,20 +67,22 @@ class Verdict:
     met: bool | None
 
 
-def judge(case: Case, entries: Iterable[Entry], summaries: dict[str, Summary], ours: str = OURS) -> Verdict:
-    """Compare one of ours with the best of all peers and with the best of the case's rivals.
+def judge(case: Case, entries: Iterable[Entry], summaries: dict[str, Summary], ours: str = "") -> Verdict:
+    """Compare one of ours, by default the case's, with the best of all peers and with the best of its rivals.
 
     An absolute target needs no peer. The figure of a floor is compared with nothing.
     """
+    ours = ours or case.ours
+    goal = case.goal(ours)
     peers = [entry.name for entry in entries if not entry.name.startswith(OURS) and not entry.floor]
     medians = {peer: median for peer in peers if (median := summaries[peer].median) is not None}
     figures = {peer: median for peer, median in medians.items() if math.isfinite(median)}
     best_peer, best = _best(case, figures)
-    rival, to_beat = _best(case, {peer: figures[peer] for peer in case.rivals or figures if peer in figures})
+    rival, to_beat = _best(case, {peer: figures[peer] for peer in goal.rivals or figures if peer in figures})
     own = summaries[ours].median if ours in summaries else None
     ratio = _ratio(own, to_beat)
     judged = own if case.absolute else ratio
-    met = None if judged is None else case.met(judged)
+    met = None if judged is None else case.met(judged, goal.target)
     return Verdict(own, best_peer, best, _ratio(own, best), rival, ratio, met)
 
 

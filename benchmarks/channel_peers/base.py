@@ -72,6 +72,24 @@ class ChannelPeer(ABC):
         raise Unable("starts no programs")
 
 
+class LocalPeer:
+    """What is measured in one process: a semaphore or memory."""
+
+    name = ""
+    share = 1.0
+
+    async def take_and_give(self, count: int) -> None:
+        """Take one of a semaphore and give it back, so many times."""
+        raise NotImplementedError
+
+    async def copy(self, count: int, data: bytes) -> None:
+        """Copy the data into memory and out of it, so many times."""
+        raise NotImplementedError
+
+    async def stop(self) -> None:
+        """Remove what would be left."""
+
+
 class MessagePeer(ChannelPeer):
     """Each `receive` brings one message."""
 

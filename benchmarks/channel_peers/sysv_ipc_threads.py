@@ -25,7 +25,7 @@ class SysvIpcThreads(MessagePeer):
 
     async def invite(self) -> Invitation:
         back, there = (sysv_ipc.MessageQueue(None, sysv_ipc.IPC_CREX) for _ in range(2))
-        self._sweep(back, there)
+        self._sweeper = swept(back.id, there.id)
         self._use(back, there)
         return Invitation(f"{there.key},{back.key}")
 
@@ -41,10 +41,8 @@ class SysvIpcThreads(MessagePeer):
     def _use(self, in_queue: sysv_ipc.MessageQueue, out_queue: sysv_ipc.MessageQueue) -> None:
         self._in, self._out = in_queue, out_queue
 
-    def _sweep(self, *queues: sysv_ipc.MessageQueue) -> None:
-        """Queues outlive processes: one in a session of its own removes them when we are gone, however that was."""
-        self._sweeper = subprocess.Popen(
-            [sys.executable, "-c", SWEEPER, *[str(queue.id) for queue in queues]],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+
+def swept(*ids: int) -> subprocess.Popen[bytes]:
+    """Queues outlive processes: one in a session of its own removes them when we are gone, however that was."""
+    command = [sys.executable, "-c", SWEEPER, *[str(number) for number in ids]]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
