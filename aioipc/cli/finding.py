@@ -13,6 +13,8 @@ from aioipc import Inventory, KernelObject, ObjectKind
 from .failure import CommandError
 from .object_kinds import ALL_KINDS, SYSV
 
+_FILES: dict[int, ObjectKind] = {stat.S_IFIFO: "fifo", stat.S_IFSOCK: "unix-socket"}
+
 
 @dataclass(frozen=True, slots=True)
 class Search:
@@ -28,9 +30,7 @@ def look(kinds: Collection[ObjectKind], ids: Iterable[int], keys: Iterable[int],
 
     Nothing is done before all of them were found.
     """
-    names = list(names)
-    folders = {os.path.dirname(path) for path in map(real_path, names) if is_socket_or_fifo(path)}
-    seen = aioipc.inventory(kinds or ALL_KINDS, folders=folders)
+    seen = aioipc.inventory(kinds or ALL_KINDS)
     return [
         *(_one(f"id {id}", [each for each in seen if each.id == id]) for id in ids),
         *(_one(f"key {key & 0xFFFFFFFF:#x}", list(_with_key(seen, key))) for key in keys),
@@ -41,15 +41,6 @@ def look(kinds: Collection[ObjectKind], ids: Iterable[int], keys: Iterable[int],
 def real_path(text: str) -> str:
     """The path as processes that have it open show it: absolute, without links on the way there."""
     return os.path.join(os.path.realpath(os.path.dirname(text) or "."), os.path.basename(text))
-
-
-def is_socket_or_fifo(path: str) -> bool:
-    """Whether that is what lies there."""
-    try:
-        mode = os.lstat(path).st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _with_key(seen: Inventory, key: int) -> Iterator[KernelObject]:
@@ -63,11 +54,11 @@ def _named(name: str, seen: Inventory, kinds: Collection[ObjectKind]) -> Search:
     found = [each for each in matching if not each.removed] or matching
     if "posix-queue" in kinds and not any(each.kind == "posix-queue" for each in found):
         found += _unlisted_queue(name)
-    if found:
-        return _one(name, found)
-    if os.path.lexists(path) and not is_socket_or_fifo(path):
+    if not any(each.kind in _FILES.values() for each in found):
+        found += [each for each in _unlisted_file(path) if each.kind in kinds]
+    if not found and os.path.lexists(path):
         return Search(name, None, "is neither a FIFO nor a socket")
-    return Search(name, None)
+    return _one(name, found)
 
 
 def _unlisted_queue(name: str) -> list[KernelObject]:
@@ -79,6 +70,16 @@ def _unlisted_queue(name: str) -> list[KernelObject]:
     except (OSError, ValueError, aioipc.IPCError):
         return []
     return [KernelObject(kind="posix-queue", name=name)]
+
+
+def _unlisted_file(path: str) -> list[KernelObject]:
+    """A FIFO that nobody has open is in no list, nor is the file of a socket that is gone."""
+    try:
+        found = os.lstat(path)
+    except (OSError, ValueError):
+        return []
+    kind = _FILES.get(stat.S_IFMT(found.st_mode))
+    return [] if kind is None else [KernelObject(kind=kind, name=path, uid=found.st_uid, inode=found.st_ino)]
 
 
 def _one(word: str, found: list[KernelObject]) -> Search:

@@ -95,7 +95,7 @@ def remove_named(
     for search in look(kinds, ids, keys, names):
         if search.found is None:
             outcomes.append(Outcome(search.word, "failed", search.reason))
-        elif all(search.found is not each.found for each in outcomes):
+        elif label_of(search.found) not in [each.label for each in outcomes]:
             outcomes.append(remove(search.found, force=force, dry_run=dry_run))
     return outcomes
 
