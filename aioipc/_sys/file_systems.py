@@ -6,6 +6,8 @@ import ctypes
 import os
 import re
 
+from .exhaustion import raise_if_exhausted
+
 MQUEUE = 0x19800202
 """The file system of POSIX message queues (MQUEUE_MAGIC)."""
 
@@ -29,7 +31,8 @@ def mount_points(kind: str) -> list[str]:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return []
     found = []
     for line in lines:

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from enum import Flag
 
+from .exhaustion import raise_if_exhausted
 from .file_systems import MQUEUE, file_system
 
 Identity = tuple[int, int]
@@ -51,8 +52,8 @@ class OpenFiles:
     """System V shared memory, by id."""
     sockets: defaultdict[int, Uses] = field(default_factory=lambda: defaultdict(_uses))
     """By inode."""
-    fifos: dict[Identity, str] = field(default_factory=dict)
-    """The paths of those that are open."""
+    fifos: dict[Identity, tuple[str, os.stat_result]] = field(default_factory=dict)
+    """Those that are open, with their paths as who has them open sees them."""
     queues: dict[Identity, str] = field(default_factory=dict)
     """The names of POSIX queues that are open, of this IPC namespace."""
     unreadable: Counter[int] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ class OpenFiles:
 
 
 def scan(*, descriptors: bool = True, mappings: bool = True) -> OpenFiles:
-    """Look at every process, this one included."""
+    """Look at every process, this one included. Raises `OSError` where descriptors or memory have run out."""
     look = _Look()
     if not os.path.exists("/proc/1"):
         look.found.unreadable[UNKNOWN_USER] += 1
@@ -95,8 +96,8 @@ class _Look:
         except PermissionError:
             if pid != 1 and (uid := _hiding_user(pid)) is not None:
                 self.found.unreadable[uid] += 1
-        except OSError:  # it has ended
-            pass
+        except OSError as error:  # it has ended
+            raise_if_exhausted(error)
 
     def _descriptor(self, pid: int, path: str, ours: bool) -> None:
         try:
@@ -113,7 +114,7 @@ class _Look:
                 return
             identity = status.st_dev, status.st_ino
             if stat.S_ISFIFO(status.st_mode):
-                self.found.fifos[identity] = target
+                self.found.fifos[identity] = target, status
             elif ours and self._is_queue(status, path):
                 self.found.queues[identity] = "/" + target.rpartition("/")[2]
             elif status.st_dev != self._shared_memory:
@@ -186,5 +187,6 @@ def _link(path: str) -> str:
 def _listed(path: str) -> list[str]:
     try:
         return os.listdir(path)
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .exhaustion import raise_if_exhausted
+
 Row = dict[str, int]
 
 
@@ -15,7 +17,10 @@ def table(kind: Literal["msg", "sem", "shm"]) -> list[Row] | None:
     try:
         with open(f"/proc/sysvipc/{kind}", "rb") as file:
             head, *lines = file.read().decode().splitlines()
-    except (OSError, ValueError):
+    except ValueError:
+        return None
+    except OSError as error:
+        raise_if_exhausted(error)
         return None
     names = head.split()
     return [_row(names, line.split()) for line in lines]

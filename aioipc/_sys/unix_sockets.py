@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
+from .exhaustion import raise_if_exhausted
+
 _ACCEPTS = 1 << 16  # __SO_ACCEPTCON: it listens
 
 
@@ -23,7 +25,8 @@ def named_sockets() -> list[NamedSocket] | None:
     try:
         with open("/proc/net/unix", "rb") as file:
             lines = file.read().splitlines()[1:]
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return None
     found = []
     for line in lines:

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,9 @@ from typing import Literal
 from aioipc import Limit, __version__, inventory
 
 from .limit_table import amount
+
+PATIENCE = 0.1
+"""Seconds that PID 1 has to reap a zombie."""
 
 Verdict = Literal["OK", "WARN", "FAIL"]
 
@@ -114,14 +118,20 @@ def _first_process() -> Iterator[Check]:
             name = file.read().strip()
     except OSError:
         return
-    zombies = sum(1 for pid in os.listdir("/proc") if pid.isdigit() and _is_zombie_of_first(pid))
+    if zombies := _zombies_of_first():
+        time.sleep(PATIENCE)  # it may be about to reap them
+        zombies &= _zombies_of_first()
     remedy = "run an init as PID 1: docker run --init, tini, or systemd"
     if zombies:
-        yield Check("pid 1", "WARN", f"{name} does not reap: {zombies} zombies", remedy)
+        yield Check("pid 1", "WARN", f"{name} does not reap: {len(zombies)} zombies", remedy)
     elif os.getpid() == 1:
         yield Check("pid 1", "WARN", "this process is PID 1 itself: orphans of its workers become its children", remedy)
     else:
         yield Check("pid 1", "OK", f"{name}; no zombies wait for it")
+
+
+def _zombies_of_first() -> set[str]:
+    return {pid for pid in os.listdir("/proc") if pid.isdigit() and _is_zombie_of_first(pid)}
 
 
 def _is_zombie_of_first(pid: str) -> bool:

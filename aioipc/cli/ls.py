@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +135,7 @@ def ls_command(words: tuple[str, ...], as_usage: bool, watch: float | None, quie
 
 def _listing(
     kinds: set[ObjectKind], folders: Sequence[str], selection: Selection, view: View, noted: set[str] | None
-) -> Any:
+) -> Callable[[], list[str]]:
     def make() -> list[str]:
         with errors_told():
             found = inventory(kinds, folders=folders)
@@ -149,7 +149,7 @@ def _listing(
     return make
 
 
-def _usage(words: Sequence[str], options: dict[str, Any]) -> Any:
+def _usage(words: Sequence[str], options: dict[str, Any]) -> Callable[[], list[str]]:
     if words:
         raise CommandError("--global shows the limits of all kinds: it takes no KIND and no PATTERN")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
+from aioipc._sys.exhaustion import raise_if_exhausted
 from aioipc._sys.open_files import OpenFiles
 
 from .kernel_object import KernelObject, ObjectKind, openers
@@ -39,5 +40,6 @@ def listed(folder: str) -> list[str]:
     """Return the names in a folder, sorted; none where it cannot be read."""
     try:
         return sorted(os.listdir(folder))
-    except OSError:
+    except OSError as error:
+        raise_if_exhausted(error)
         return []

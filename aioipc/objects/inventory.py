@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from aioipc._sys import open_files, procfs, sysvipc, unix_sockets
 from aioipc._sys.open_files import OpenFiles
+from aioipc.kernel.free_descriptors import naming_the_limit
 
 from . import path_objects, posix_objects, sysv_objects
 from .judgement import judge
@@ -67,20 +68,22 @@ def inventory(
     not see is left out, and the notes of the result say so; an object that comes or goes meanwhile may be in it or not.
 
     Raises `ValueError` for a kind that there is not (`KINDS` has them), `TypeError` for a text instead of kinds, and
-    `OSError`, as `FileNotFoundError` or `NotADirectoryError`, for a folder that cannot be read.
+    `OSError`, as `FileNotFoundError` or `NotADirectoryError`, for a folder that cannot be read. Where descriptors or
+    memory run out it raises the `OSError`, too: nothing is taken for unused because it could not be looked at.
 
     proc(5), sysvipc(7), mq_overview(7), shm_overview(7), sem_overview(7), fifo(7), unix(7).
     """
     wanted = _checked(kinds)
     readable = _readable(folders)
     now = time.time()
-    owners = Owners([kind for kind in KINDS if kind in wanted])
-    users = OpenFiles()
-    if wanted & (_BY_DESCRIPTORS | _BY_MAPPINGS):
-        users = open_files.scan(descriptors=bool(wanted & _BY_DESCRIPTORS), mappings=bool(wanted & _BY_MAPPINGS))
-    found = [_with_owner(each, owners) for each in _found(wanted, users, owners, readable)]
-    judged = tuple(judge(each, users.unreadable, _alive) for each in found)
-    return Inventory(judged, tuple(_notes(wanted, users, owners)), now)
+    with naming_the_limit("the inventory"):
+        owners = Owners([kind for kind in KINDS if kind in wanted])
+        users = OpenFiles()
+        if wanted & (_BY_DESCRIPTORS | _BY_MAPPINGS):
+            users = open_files.scan(descriptors=bool(wanted & _BY_DESCRIPTORS), mappings=bool(wanted & _BY_MAPPINGS))
+        found = [_with_owner(each, owners) for each in _found(wanted, users, owners, readable)]
+        judged = tuple(judge(each, users.unreadable, _alive) for each in found)
+        return Inventory(judged, tuple(_notes(wanted, users, owners)), now)
 
 
 def _checked(kinds: Collection[ObjectKind] | None) -> set[str]:
@@ -137,8 +140,8 @@ def _notes(wanted: set[str], users: OpenFiles, owners: Owners) -> Iterator[str]:
         yield "System V objects: there is no /proc/sysvipc here, so none can be listed"
     if "posix-queue" in wanted and posix_objects.queue_folder() is None:
         yield (
-            "POSIX queues: /dev/mqueue is not mounted, so only those are listed that somebody has open; "
-            "as root: mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue"
+            "POSIX queues: /dev/mqueue is not mounted, so only those are listed that somebody has open "
+            "or aioipc has made; as root: mkdir -p /dev/mqueue && mount -t mqueue none /dev/mqueue"
         )
     if "unix-socket" in wanted and unix_sockets.named_sockets() is None:
         yield "UNIX sockets: there is no /proc/net/unix here, so only files in the folders named are listed"

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from aioipc._sys import procfs
+from aioipc._sys.exhaustion import raise_if_exhausted
 from aioipc._sys.file_identity import file_identity
 from aioipc.kernel.owner_records import ObjectKind, OwnerRecord, read_records
 
@@ -23,6 +24,7 @@ class Owners:
         try:
             records = read_records(kinds)
         except OSError as error:
+            raise_if_exhausted(error)
             self.trouble = str(error)
             return
         here = procfs.boot_id(), procfs.namespace("ipc")

@@ -25,20 +25,18 @@ def candidates(folders: Iterable[str]) -> list[str]:
 def fifos(users: OpenFiles, paths: Iterable[str]) -> Iterator[KernelObject]:
     """Yield the FIFOs that somebody has open and those among the paths."""
     seen = set()
-    for identity, path in sorted(users.fifos.items(), key=lambda item: item[1]):
-        status = look(path)
-        if status is not None and (status.st_dev, status.st_ino) == identity:
-            seen.add(identity)
-            yield _fifo(path, status, users)
-        else:  # its name is gone, or means something only to those who have it open: another root directory
-            found = openers(users.files.get(identity))
-            name = path.removesuffix(_DELETED)
-            yield KernelObject(kind="fifo", name=name, inode=identity[1], openers=found, in_use=True, removed=True)
-    for path in paths:
-        status = look(path)
-        if status is not None and stat.S_ISFIFO(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+    for path, status in sorted(users.fifos.values(), key=lambda item: item[0]):
+        here = look(path)
+        if here is not None and os.path.samestat(here, status):
             seen.add((status.st_dev, status.st_ino))
             yield _fifo(path, status, users)
+        else:  # its name is gone, or means something only to those who have it open: another root directory
+            yield replace(_fifo(path.removesuffix(_DELETED), status, users), removed=True)
+    for path in paths:
+        here = look(path)
+        if here is not None and stat.S_ISFIFO(here.st_mode) and (here.st_dev, here.st_ino) not in seen:
+            seen.add((here.st_dev, here.st_ino))
+            yield _fifo(path, here, users)
 
 
 def _fifo(path: str, status: os.stat_result, users: OpenFiles) -> KernelObject:

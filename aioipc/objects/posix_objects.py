@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from aioipc._sys import posix_mq
+from aioipc._sys.exhaustion import raise_if_exhausted
 from aioipc._sys.file_systems import mount_points
 from aioipc._sys.open_files import OpenFiles
 
@@ -47,7 +48,10 @@ def _queue(name: str, users: OpenFiles) -> KernelObject | None:
     """
     try:
         descriptor = posix_mq.open_queue(name, os.O_RDONLY)
-    except (OSError, ValueError):
+    except ValueError:
+        return None
+    except OSError as error:
+        raise_if_exhausted(error)
         return None
     try:
         status, attributes = os.fstat(descriptor), posix_mq.attributes(descriptor)
@@ -94,6 +98,9 @@ def _semaphore_state(path: str) -> SemaphoreState | None:
     try:
         with open(path, "rb") as file:
             (word,) = _SEMAPHORE.unpack(file.read(_SEMAPHORE.size))
-    except (OSError, struct.error):
+    except struct.error:
+        return None
+    except OSError as error:
+        raise_if_exhausted(error)
         return None
     return SemaphoreState(word & 0x7FFFFFFF, word >> 32)

@@ -355,3 +355,19 @@ def test_hidden_processes(name: str) -> None:
     assert done.check().stdout == (
         "[(False, False)] openers: /proc hides the processes of other users (hidepid); root sees them\n"
     )
+
+
+def test_without_descriptors_nothing_is_taken_for_unused() -> None:
+    source = """
+        import os, resource, aioipc
+        aioipc.inventory()
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, free))
+        for kind in (None, ["sysv-queue"], ["unix-socket"], ["posix-memory"]):
+            try:
+                print(len(aioipc.inventory(kind)))
+            except OSError as error:
+                print(error.strerror.partition(":")[0])
+    """
+    assert run_script(source).check().stdout.splitlines() == ["no descriptor is free for the inventory"] * 4
