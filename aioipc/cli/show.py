@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import click
 
@@ -46,9 +47,8 @@ def show_command(name: str, kind: str | None, as_json: bool, exact: bool) -> Non
     kinds = KINDS if kind is None else find_kinds(kind)
     if not kinds:
         raise CommandError(f"there is no kind {printable(kind or '')!r}; there are {', '.join(KINDS)}")
-    folder = os.path.dirname(os.path.abspath(name))
     with errors_told():
-        found = inventory(kinds, folders=[folder] if os.path.lexists(name) and os.path.isdir(folder) else [])
+        found = inventory(kinds, folders=[name] if _is_fifo_or_socket(name) else [])
     one = _only(name, found.find(name))
     known = limits()
     concerned = [known[each] for each in LIMITS[one.kind] if each in known]
@@ -58,6 +58,14 @@ def show_command(name: str, kind: str | None, as_json: bool, exact: bool) -> Non
         screen.show([to_json(document).decode()], utf8=True)
         return
     screen.show([*object_lines(one, found.time, exact=exact), "", *limit_lines(concerned, headings=True, exact=exact)])
+
+
+def _is_fifo_or_socket(path: str) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _only(name: str, found: tuple[KernelObject, ...]) -> KernelObject:

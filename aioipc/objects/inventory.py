@@ -60,8 +60,8 @@ def inventory(
 ) -> Inventory:
     """List the kernel objects of these kinds, or of all, with who uses them.
 
-    ``folders`` are searched for FIFOs and socket files, without what is below them. The kernel has no list of FIFOs:
-    elsewhere only those are found that a process has open.
+    ``folders`` are searched for FIFOs and socket files, without what is below them; one may also be the path of a FIFO
+    or socket itself. The kernel has no list of FIFOs: elsewhere only those are found that a process has open.
 
     It is a plain call that reads /proc once over: some milliseconds with a hundred processes, and more with thousands
     (`asyncio.to_thread` keeps that away from a loop). Nothing is changed, and no message is taken. What a user may
@@ -99,8 +99,9 @@ def _readable(folders: Collection[str | os.PathLike[str]]) -> list[str]:
     if isinstance(folders, str):
         raise TypeError(f"folders must be a collection such as [{folders!r}], not a str")
     found = [os.path.abspath(os.fspath(each)) for each in folders]
-    for folder in found:
-        os.scandir(folder).close()  # raises what is wrong with it
+    for path in found:
+        if not path_objects.is_candidate(path):
+            os.scandir(path).close()  # raises what is wrong with it
     return found
 
 

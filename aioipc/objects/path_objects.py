@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from aioipc._sys.open_files import OpenFiles, Uses
@@ -17,9 +17,15 @@ from .kernel_object import KernelObject, openers
 _DELETED = " (deleted)"
 
 
-def candidates(folders: Iterable[str]) -> list[str]:
-    """Return the paths of everything in the folders that may be a FIFO or a socket; symbolic links are not followed."""
-    return [os.path.join(folder, name) for folder in folders for name in listed(folder)]
+def candidates(folders: Collection[str]) -> list[str]:
+    """Return the paths of everything in the folders, and those that are no folders; symbolic links are not followed."""
+    inside = (os.path.join(folder, name) for folder in folders for name in listed(folder))
+    return [*(path for path in folders if is_candidate(path)), *inside]
+
+
+def is_candidate(path: str) -> bool:
+    """Return whether that is the path of a FIFO or a socket."""
+    return (found := look(path)) is not None and (stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode))
 
 
 def fifos(users: OpenFiles, paths: Iterable[str]) -> Iterator[KernelObject]:

@@ -114,6 +114,8 @@ def test_fifos_and_sockets(tmp_path: Path) -> None:
         assert (found.in_use, found.orphan, found.uid) == (False, True, os.geteuid())
         found = one("fifo", lambda each: each.name == str(fifo), folders=[tmp_path])
         assert (found.in_use, found.orphan, found.openers, found.mode) == (False, False, (), 0o600)
+        assert found == one("fifo", lambda each: each.name == str(fifo), folders=[fifo])
+        assert one("unix-socket", lambda each: each.name == str(stale), folders=[stale]).orphan
 
     descriptor = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
