@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .kernel.listeners import Listener as Listener
     from .kernel.listeners import listen_tcp as listen_tcp
     from .kernel.listeners import listen_unix as listen_unix
+    from .kernel.owner_records import OwnerRecord as OwnerRecord
     from .kernel.pipelines import CompletedPipeline as CompletedPipeline
     from .kernel.pipelines import Pipeline as Pipeline
     from .kernel.pipelines import open_pipeline as open_pipeline
@@ -100,6 +101,8 @@ if TYPE_CHECKING:
     from .objects.kernel_object import SemaphoreState as SemaphoreState
     from .objects.limit import Limit as Limit
     from .objects.limits import limits as limits
+    from .objects.orphans import OrphanResult as OrphanResult
+    from .objects.orphans import remove_orphans as remove_orphans
     from .pool.current_worker import PoolWorker as PoolWorker
     from .pool.current_worker import current_worker as current_worker
     from .pool.executor import PoolExecutor as PoolExecutor
@@ -130,6 +133,7 @@ _HOMES = {
     "aioipc.kernel.guarded_memory": "GuardedMemory",
     "aioipc.kernel.lines": "Lines",
     "aioipc.kernel.listeners": "Listener listen_tcp listen_unix",
+    "aioipc.kernel.owner_records": "OwnerRecord",
     "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
@@ -151,6 +155,7 @@ _HOMES = {
     "aioipc.objects.kernel_object": "KernelObject ObjectKind ObjectOpener SemaphoreState",
     "aioipc.objects.limit": "Limit",
     "aioipc.objects.limits": "limits",
+    "aioipc.objects.orphans": "OrphanResult remove_orphans",
     "aioipc.pool.executor": "PoolExecutor",
     "aioipc.pool.job": "Job",
     "aioipc.pool.mapping": "MapResults",
@@ -183,7 +188,9 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "MapResults",
     "ObjectKind",
     "ObjectOpener",
+    "OrphanResult",
     "OutputLine",
+    "OwnerRecord",
     "PacketSocket",
     "PeerCredentials",
     "PipeAttribute",
@@ -234,6 +241,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "open_fifo_writer",
     "open_pipeline",
     "open_signal_receiver",
+    "remove_orphans",
     "run",
     "run_pipeline",
     "send_signal",

@@ -72,15 +72,13 @@ class NamedSemaphore:
 def create_semaphore(name: str, mode: int, value: int) -> NamedSemaphore:
     """Make a semaphore of this value, at once; `FileExistsError` where there is one. Raises as ``sem_open(3)``."""
     flags = os.O_CREAT | os.O_EXCL
-    made = _opened(name, _library().sem_open(os.fsencode(name), flags, ctypes.c_uint(mode), ctypes.c_uint(value)))
-    try:
-        if made.identity is not None:
-            os.chmod(path_of(name), mode)  # the umask may have taken some away
-    except BaseException:
-        made.close()
-        unlink_semaphore(name)
-        raise
-    return made
+    return _opened(name, _library().sem_open(os.fsencode(name), flags, ctypes.c_uint(mode), ctypes.c_uint(value)))
+
+
+def set_mode(name: str, mode: int) -> None:
+    """Set the permissions of a semaphore, where its file can be seen."""
+    if identity(name) is not None:
+        os.chmod(path_of(name), mode)
 
 
 def open_semaphore(name: str) -> NamedSemaphore:

@@ -46,6 +46,17 @@ def start_time(pid: int) -> int | None:
     return int(text[text.rindex(b")") + 2 :].split(maxsplit=20)[19])
 
 
+def started_at(pid: int) -> float | None:
+    """Return when a process was started, in seconds since the epoch; ``None`` where nobody can tell."""
+    ticks = start_time(pid)
+    try:
+        with open("/proc/stat", "rb") as file:
+            booted = next(int(line.split()[1]) for line in file if line.startswith(b"btime "))
+    except (OSError, StopIteration):
+        return None
+    return None if ticks is None else booted + ticks / os.sysconf("SC_CLK_TCK")
+
+
 @cache
 def boot_id() -> str:
     """Return what tells this run of the machine from any other; empty where /proc is not there (``random(4)``)."""

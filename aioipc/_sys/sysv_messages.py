@@ -150,6 +150,14 @@ def set_max_bytes(queue: int, count: int) -> None:
         raise sysv.failure()
 
 
+def set_mode(queue: int, mode: int) -> None:
+    """Set the permissions of a queue."""
+    raw = _status(queue)
+    raw.permissions.mode = mode
+    if _control(queue, sysv.IPC_SET, ctypes.byref(raw)):
+        raise sysv.failure()
+
+
 def remove(queue: int) -> None:
     """Remove a queue with all that is in it."""
     if _control(queue, sysv.IPC_RMID, None):

@@ -129,14 +129,26 @@ def last_pid(set_id: int, index: int) -> int:
 
 def status(set_id: int) -> SetStatus:
     """Look at a set; that needs the permission to read."""
-    raw = _Status()
-    _checked(_control_status(set_id, 0, sysv.IPC_STAT, ctypes.byref(raw)))
+    raw = _status(set_id)
     return SetStatus(sysv.ownership(raw.permissions), raw.count, raw.operated, raw.changed)
+
+
+def set_mode(set_id: int, mode: int) -> None:
+    """Set the permissions of a set."""
+    raw = _status(set_id)
+    raw.permissions.mode = mode
+    _checked(_control_status(set_id, 0, sysv.IPC_SET, ctypes.byref(raw)))
 
 
 def remove(set_id: int) -> None:
     """Remove a set."""
     _checked(_control(set_id, 0, sysv.IPC_RMID, 0))
+
+
+def _status(set_id: int) -> _Status:
+    raw = _Status()
+    _checked(_control_status(set_id, 0, sysv.IPC_STAT, ctypes.byref(raw)))
+    return raw
 
 
 def _number(set_id: int, index: int, command: int) -> int:

@@ -3,6 +3,10 @@
 Whoever makes an object begins a claim before and completes it after; a user of an object that exists joins the record
 of its maker, if there is one. Each claim is one descriptor. It ends with the object that has it, or with the process.
 
+What is made can be told from everybody else's at once, though its id or inode is known only when it is there: it is
+made with permission to execute, which means nothing for such an object and which nobody gives, and loses that when the
+record is complete.
+
 A forked child has the same lock as its parent, for it has the same open file: the object counts as in use until both
 are gone, or until the child calls ``execve(2)``. But only the process that has begun a claim removes anything.
 """
@@ -23,6 +27,9 @@ from . import state_directory
 from .free_descriptors import descriptor_limit
 from .owner_records import ObjectKind, encode, file_name, find_files, lock_shared, place, read
 from .pipes import above_stdio
+
+UNFINISHED = 0o111
+"""Permissions that a new object has until its record says which one it is."""
 
 _TRIES = 3
 

@@ -31,7 +31,7 @@ from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys.file_identity import file_identity
 
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .names import check_mode, unlink_if_same
 from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
 
@@ -224,15 +224,14 @@ def _make(name: str, mode: int, remove: bool) -> _Made | None:
     """Make a FIFO and return what it is; None where something has that name already."""
     try:
         with Claim.begin("fifo", name, remove=remove) as claim:
-            os.mkfifo(name, mode)
+            os.mkfifo(name, mode | UNFINISHED)
     except FileExistsError:
         return None
     except OSError as error:  # which does not say where
         raise OSError(error.errno, error.strerror, name) from None
     made = os.lstat(name)
     claim.complete(file=file_identity(name))
-    if stat.S_IMODE(made.st_mode) != mode:  # the umask took some away
-        os.chmod(name, mode)
+    os.chmod(name, mode)  # the umask may have taken some away, too
     return _Made(made, claim)
 
 

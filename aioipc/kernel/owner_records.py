@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Collection, Iterator
@@ -43,6 +44,7 @@ KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 """All kinds of objects that can be left over."""
 
 _SUFFIX = ".owner"
+_NAME = re.compile(rf"({'|'.join(KINDS)})\.[0-9a-z]+\.[0-9a-f]{{16}}\.owner")
 _LARGEST = 65536  # bytes of a record; a path may have 4096
 _PATIENCE = 0.1  # seconds to wait for somebody who looks whether a lock is held
 
@@ -89,6 +91,20 @@ def read_records(kinds: Collection[ObjectKind] | None = None) -> list[OwnerRecor
     return sorted((each for each in found if kinds is None or each.kind in kinds), key=lambda each: each.created)
 
 
+def sweep_unwritten() -> None:
+    """Take away the records whose makers were killed before the first line was whole, and so before they made anything.
+
+    Raises `OSError` as `read_records`.
+    """
+    with state_directory.existing() as directories:
+        for directory in directories:
+            for path, content in _contents(directory):
+                if b"\n" not in content:
+                    with locked_alone(path) as (fd, state):
+                        if state == "dead" and b"\n" not in os.pread(fd, _LARGEST, 0):
+                            os.unlink(path)
+
+
 def discard(kind: ObjectKind, name: str, file: FileIdentity) -> None:
     """Take away the record of a file that was removed in its dead owner's place; without one: do nothing."""
     with state_directory.existing() as directories:
@@ -103,13 +119,18 @@ def discard(kind: ObjectKind, name: str, file: FileIdentity) -> None:
 def find_files(directory: state_directory.StateDirectory, prefix: str) -> Iterator[str]:
     """Yield the names of the files that may be records and begin so."""
     for name in os.listdir(directory.fd):
-        if name.startswith(prefix) and name.endswith(_SUFFIX):
+        if name.startswith(prefix) and _NAME.fullmatch(name):
             yield name
 
 
 def file_name(kind: ObjectKind, token: str, *, name: str | None = None, id: int | None = None) -> str:
     """Return the name of a record's file; ``token`` tells it apart from all others."""
     return f"{place(kind, name=name, id=id)}{token}{_SUFFIX}"
+
+
+def token_of(record: OwnerRecord) -> str:
+    """Return the token of a record's file, with which its maker has made the names that nobody else uses."""
+    return os.path.basename(record.path).split(".")[2]
 
 
 def place(kind: ObjectKind, *, name: str | None = None, id: int | None = None) -> str:
@@ -131,19 +152,19 @@ def decode(data: bytes, path: str) -> OwnerRecord | None:
     if not lines:
         return None
     fields: dict[str, Any] = {"id": None, "made": False, "changed": None, "file": None}
-    for line in lines:
-        fields.update(cast("dict[str, Any]", json.loads(line)))
-    if fields["file"] is not None:
-        fields["file"] = FileIdentity(*fields["file"])
-    return _checked(OwnerRecord(path=path, **fields))
+    try:
+        for line in lines:
+            fields.update(cast("dict[str, Any]", json.loads(line)))
+        if fields["file"] is not None:
+            fields["file"] = FileIdentity(*fields["file"])
+        return _checked(OwnerRecord(path=path, **fields))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no owner record: {error}") from None
 
 
 def read(fd: int, path: str) -> OwnerRecord | None:
     """Read the record that is open; as `decode`."""
-    try:
-        return decode(os.pread(fd, _LARGEST, 0), path)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no owner record: {error}") from None
+    return decode(os.pread(fd, _LARGEST, 0), path)
 
 
 LockState: TypeAlias = Literal["dead", "alive", "examined", "gone"]
@@ -206,6 +227,18 @@ def _try(fd: int, operation: int) -> bool:
 
 
 def _records(directory: state_directory.StateDirectory, prefix: str = "") -> Iterator[OwnerRecord]:
+    for path, content in _contents(directory, prefix):
+        try:
+            record = decode(content, path)
+        except ValueError as error:
+            state_directory.say_once(str(error))
+        else:
+            if record is not None:
+                yield record
+
+
+def _contents(directory: state_directory.StateDirectory, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    """Yield the paths of the files that may be records, and what is in them; what is no file is left out."""
     for name in find_files(directory, prefix):
         path = os.path.join(directory.path, name)
         try:
@@ -213,17 +246,16 @@ def _records(directory: state_directory.StateDirectory, prefix: str = "") -> Ite
         except FileNotFoundError:  # its object has just been removed
             continue
         except OSError as error:
-            state_directory.logger.warning("%s is no owner record: %s", path, error.strerror)
+            state_directory.say_once(f"{path} is no owner record: {error.strerror}")
             continue
         try:
-            record = read(fd, path)
-        except (ValueError, OSError) as error:
-            state_directory.logger.warning("%s", error)
-        else:
-            if record is not None:
-                yield record
+            content = os.pread(fd, _LARGEST, 0)
+        except OSError as error:  # a directory, a FIFO
+            state_directory.say_once(f"{path} is no owner record: {error.strerror}")
+            continue
         finally:
             os.close(fd)
+        yield path, content
 
 
 _TYPES: dict[str, tuple[type, ...]] = {

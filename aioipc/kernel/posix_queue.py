@@ -30,7 +30,7 @@ from aioipc._sys.file_identity import file_identity
 from aioipc.exceptions import ClosedResourceError
 
 from .buffers import Buffer, item_size
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .names import check_mode, check_posix_name, check_range
 from .pipes import above_stdio
 
@@ -116,7 +116,7 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
         while True:
             claim = Claim.begin("posix-queue", name, remove=remove)
             try:
-                fd = posix_mq.create_queue(name, mode, *sizes)
+                fd = posix_mq.create_queue(name, mode | UNFINISHED, *sizes)
             except OSError as error:
                 claim.end(gone=True)
                 if not (exist_ok and error.errno == errno.EEXIST):

@@ -25,7 +25,7 @@ from aioipc._loop.back_off import BackOffReadiness
 from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import posix_sem
 
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .held import Held
 from .names import check_mode, check_posix_name, check_range
 
@@ -79,16 +79,28 @@ class PosixSemaphore(AsyncResource):
         while True:
             with Claim.begin("posix-semaphore", name, remove=remove) as claim:
                 try:
-                    made = posix_sem.create_semaphore(name, mode, value)
+                    made = posix_sem.create_semaphore(name, mode | UNFINISHED, value)
                 except OSError as error:
                     if not (exist_ok and error.errno == errno.EEXIST):
                         raise _explained(error, name) from None
                     claim.end(gone=True)
                 else:
-                    claim.complete(file=made.identity)
-                    return cls(made, claim)
+                    return cls._made(made, mode, claim)
             with contextlib.suppress(FileNotFoundError):  # removed since: make it after all
                 return cls.open(name)
+
+    @classmethod
+    def _made(cls, made: posix_sem.NamedSemaphore, mode: int, claim: Claim) -> Self:
+        """Take over a new semaphore, or leave nothing of it."""
+        try:
+            claim.complete(file=made.identity)
+            posix_sem.set_mode(made.name, mode)  # the umask may have taken some away, too
+            return cls(made, claim)
+        except BaseException:
+            made.close()
+            with contextlib.suppress(FileNotFoundError):
+                posix_sem.unlink_semaphore(made.name)
+            raise
 
     @classmethod
     def open(cls, name: str) -> Self:

@@ -385,6 +385,10 @@ class SysVSemaphoreSet(SysVObject):
     def _look(id: int) -> int:
         return sysv_semaphores.status(id).last_change
 
+    @staticmethod
+    def _set_mode(id: int, mode: int) -> None:
+        sysv_semaphores.set_mode(id, mode)
+
     def _close_places(self) -> None:
         self._places.close()
 

@@ -21,14 +21,14 @@ from collections.abc import Iterator
 
 from aioipc._sys.file_identity import file_identity
 
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .names import unlink_if_same
 from .owner_records import discard
 
 
 def bind_datagram(sock: socket.socket, name: str, mode: int, claim: Claim) -> None:
     """Bind a datagram socket to its path, in place of one that nobody has open; it can be sent to at once."""
-    os.fchmod(sock.fileno(), mode)  # what the file is made with
+    os.fchmod(sock.fileno(), mode | UNFINISHED)  # what the file is made with
     try:
         sock.bind(name)
     except OSError as error:

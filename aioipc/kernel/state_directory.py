@@ -22,12 +22,12 @@ from .free_descriptors import descriptor_limit
 
 VARIABLE = "AIOIPC_STATE_DIR"
 
-logger = logging.getLogger("aioipc.owners")
+logger: logging.Logger = logging.getLogger("aioipc.owners")
 logging.getLogger("aioipc").addHandler(logging.NullHandler())  # what is said is the program's to show
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-_warned = False
+_said: set[str] = set()
 
 
 class Candidate(NamedTuple):
@@ -99,7 +99,7 @@ def existing() -> Iterator[list[StateDirectory]]:
             except OSError as error:
                 if os.environ.get(VARIABLE) or descriptor_limit(error.errno) is not None:
                     raise
-                logger.warning("the state directory is left out: %s", error)
+                say_once(f"{candidate.path} is left out as a state directory: {error.strerror}")
         yield found
     finally:
         for each in found:
@@ -108,11 +108,14 @@ def existing() -> Iterator[list[StateDirectory]]:
 
 def warn_once(why: str) -> None:
     """Say, once in the life of the process, that objects are made without a record of their owner."""
-    global _warned
-    if not _warned:
-        _warned = True
-        text = "objects are made without owner records, so remove_orphans() will not find them: %s"
-        logger.warning(text, why)
+    say_once("objects are made without owner records, so remove_orphans() will not find them", why)
+
+
+def say_once(text: str, why: str = "") -> None:
+    """Warn of something, unless that was done before in this process, for whatever reason."""
+    if text not in _said:
+        _said.add(text)
+        logger.warning("%s", f"{text}: {why}" if why else text)
 
 
 def _open(candidate: Candidate, *, create: bool) -> int:

@@ -7,8 +7,10 @@ calls take. Whoever has made it removes it when closing, if that was wished; a f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import stat
 import warnings
 from asyncio import _get_running_loop
 from collections.abc import Callable, Hashable
@@ -21,7 +23,7 @@ from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys import sysv
 from aioipc.exceptions import ClosedResourceError, ObjectRemovedError
 
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .owner_records import ObjectKind
 from .sysv_keys import make_or_find
 
@@ -63,12 +65,19 @@ class SysVObject(AsyncResource):
         cls, get: Callable[[int, int], int], limit: str, key: int | None, mode: int, exist_ok: bool, remove: bool
     ) -> tuple[int, Claim, bool]:
         """Make an object, or with ``exist_ok`` find it; return its id, the claim to it, and whether it was made."""
+        marked = mode | UNFINISHED if mode & stat.S_IRUSR else mode  # or its mode could not be set again
         with Claim.begin(cls._record_kind, key=key, remove=remove) as claim:
-            id, made = make_or_find(get, cls._kind, limit, key, mode, exist_ok)
+            id, made = make_or_find(get, cls._kind, limit, key, marked, exist_ok)
         if not made:
             claim.end(gone=True)
             return id, Claim.join(cls._record_kind, id=id), False
-        claim.complete(id=id, changed=cls._ctime(id))
+        changed = cls._ctime(id)
+        claim.complete(id=id, changed=changed)
+        if marked != mode:
+            with contextlib.suppress(OSError):  # removed already
+                cls._set_mode(id, mode)
+            if (now := cls._ctime(id)) != changed:
+                claim.note_change(now)
         return id, claim, True
 
     @classmethod
@@ -127,6 +136,11 @@ class SysVObject(AsyncResource):
     @staticmethod
     def _look(id: int) -> int:
         """Ask the kernel about an object, and return its ctime; raises its `OSError`."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _set_mode(id: int, mode: int) -> None:
+        """Set the permissions of an object; raises its `OSError`."""
         raise NotImplementedError
 
     def _close_places(self) -> None:

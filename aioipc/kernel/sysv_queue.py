@@ -381,6 +381,10 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
     def _look(id: int) -> int:
         return sysv_messages.status(id).last_change
 
+    @staticmethod
+    def _set_mode(id: int, mode: int) -> None:
+        sysv_messages.set_mode(id, mode)
+
     def _close_places(self) -> None:
         self._receivers.close()
         self._senders.queue.close(lambda: None)

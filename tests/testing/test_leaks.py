@@ -25,6 +25,7 @@ LEAKS = {
     "test_sysv_semaphore": r"System V object \('sem'",
     "test_sysv_memory": r"System V object \('shm'",
     "test_shared_memory_file": r"shared memory file aioipc-left",
+    "test_owner_record": r"owner record sysv-queue\.new\.\w{16}\.owner",
     "test_temporary_file": r"temporary file aioipc-left",
     "test_memfd_mapping": r"shared mapping .*/memfd:left",
     "test_handler": r"signal handler <Signals.SIGUSR1: 10> was .*SIG_DFL.* is <function",

@@ -382,3 +382,13 @@ async def file_locks(path: Path) -> None:
         assert_type(lock.statistics(), aioipc.FileLockStatistics)
         assert_type(lock.statistics().held, Literal["exclusive", "shared"] | None)
     aioipc.FileLock.open(path, kind="lockf")  # type: ignore[arg-type]
+
+
+def owner_records() -> None:
+    results = aioipc.remove_orphans(kinds=["fifo", "posix-queue"], older_than=60, dry_run=True)
+    assert_type(results, list[aioipc.OrphanResult])
+    assert_type(results[0].outcome, Literal["removed", "removable", "gone", "kept", "failed"])
+    assert_type(results[0].record, aioipc.OwnerRecord)
+    assert_type(results[0].record.is_alive(), bool)
+    assert_type(results[0].record.kind, aioipc.ObjectKind)
+    aioipc.remove_orphans(kinds=["pipe"])  # type: ignore[list-item]

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import sysv_ipc
 
+from aioipc.kernel.claims import Claim
+
 KEPT: list[object] = []
 AT_LAST = contextlib.ExitStack()
 """For objects that the leak check leaves alone, where it shares them with other programs."""
@@ -92,6 +94,11 @@ def test_sysv_memory() -> None:
 def test_shared_memory_file() -> None:
     Path("/dev/shm/aioipc-left").write_bytes(b"x")
     AT_LAST.callback(os.unlink, "/dev/shm/aioipc-left")
+
+
+def test_owner_record() -> None:
+    """As a killed owner leaves it."""
+    Claim.begin("sysv-queue", remove=True).end()
 
 
 def test_temporary_file() -> None:
