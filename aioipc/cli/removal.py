@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import aioipc
-from aioipc import KernelObject
+from aioipc import KernelObject, OrphanResult, OwnerRecord
 
 from .failure import explain
 
-Status = Literal["removed", "would_remove", "kept", "failed"]
+Status = Literal["removed", "would_remove", "gone", "kept", "failed"]
 _MOST_NAMED = 3
 _FOLDER = "/dev/shm/"
 
@@ -26,12 +26,12 @@ class Outcome:
     label: str
     status: Status
     reason: str | None = None
-    found: KernelObject | None = None
+    found: KernelObject | OwnerRecord | None = None
 
     @property
     def is_well(self) -> bool:
         """Whether it is gone, or would be."""
-        return self.status in ("removed", "would_remove")
+        return self.status in ("removed", "would_remove", "gone")
 
     @property
     def line(self) -> str:
@@ -72,9 +72,11 @@ def why_in_use(found: KernelObject) -> str | None:
     return "a living program has it open, by aioipc" if found.owner_alive else "somebody uses it"
 
 
-def label_of(found: KernelObject) -> str:
+def label_of(found: KernelObject | OwnerRecord) -> str:
     """What to call it in the output: its kind, and how it is found."""
-    return f"{found.kind} {found.id if found.name is None else found.name}"
+    if found.name is not None or found.id is not None:
+        return f"{found.kind} {found.id if found.name is None else found.name}"
+    return f"{found.kind}, key {found.key & 0xFFFFFFFF:#x}" if found.key else f"{found.kind}, private"
 
 
 def remove(found: KernelObject, *, force: bool, dry_run: bool) -> Outcome:
@@ -93,6 +95,13 @@ def remove(found: KernelObject, *, force: bool, dry_run: bool) -> Outcome:
     except (OSError, aioipc.IPCError, ValueError) as error:
         return Outcome(label, "failed", explain(error), found)
     return Outcome(label, "removed", None, found)
+
+
+def orphan_outcome(result: OrphanResult) -> Outcome:
+    """What came of an object with an owner record."""
+    status: Status = "would_remove" if result.outcome == "removable" else result.outcome
+    reason = None if status in ("removed", "would_remove") else result.reason
+    return Outcome(label_of(result.record), status, reason, result.record)
 
 
 def _remove_queue(found: KernelObject) -> None:
@@ -127,33 +136,45 @@ def _open_posix_queue(name: str) -> aioipc.PosixMessageQueue:
 
 def _remove_posix_semaphore(found: KernelObject) -> None:
     assert found.name is not None
-    _unlink(f"{_FOLDER}sem.{found.name.removeprefix('/')}", found, stat.S_ISREG)
+    path = f"{_FOLDER}sem.{found.name.removeprefix('/')}"
+    _check_same(path, found, stat.S_ISREG)
+    try:
+        with closing(aioipc.PosixSemaphore.open(found.name)) as semaphore:
+            semaphore.remove()  # and its owner record
+    except (OSError, ValueError):  # it is broken, or not ours to open
+        os.unlink(path)
 
 
 def _remove_posix_memory(found: KernelObject) -> None:
     assert found.name is not None
-    _unlink(_FOLDER + found.name.removeprefix("/"), found, stat.S_ISREG)
+    path = _FOLDER + found.name.removeprefix("/")
+    _check_same(path, found, stat.S_ISREG)
+    try:
+        with aioipc.SharedMemory.open(found.name, readonly=True) as memory:
+            memory.remove()
+    except (OSError, ValueError):  # it is half-made, or not ours to open
+        os.unlink(path)
 
 
 def _remove_fifo(found: KernelObject) -> None:
+    """Remove it, not opening it: that could meet somebody who waits for a reader."""
     assert found.name is not None
-    _unlink(found.name, found, stat.S_ISFIFO)
+    _check_same(found.name, found, stat.S_ISFIFO)
+    os.unlink(found.name)
 
 
 def _remove_socket(found: KernelObject) -> None:
     assert found.name is not None
-    _unlink(found.name, found, stat.S_ISSOCK)
+    _check_same(found.name, found, stat.S_ISSOCK)
+    os.unlink(found.name)
 
 
-def _unlink(path: str, found: KernelObject, is_kind: Callable[[int], bool]) -> None:
-    """Remove a file, not opening it: a half-made or broken object cannot be opened."""
+def _check_same(path: str, found: KernelObject, is_kind: Callable[[int], bool]) -> None:
+    """Raise `FileNotFoundError` where the name leads to something else by now."""
     now = os.lstat(path)
-    inode = (
-        None if found.kind == "unix-socket" and found.in_use else found.inode
-    )  # else it is the socket's, not the file's
-    if not is_kind(now.st_mode) or inode not in (None, now.st_ino):
+    known = None if found.kind == "unix-socket" and found.in_use else found.inode  # a live socket's is not its file's
+    if not is_kind(now.st_mode) or known not in (None, now.st_ino):
         raise FileNotFoundError("another one has taken its name meanwhile")
-    os.unlink(path)
 
 
 _REMOVERS: dict[str, Callable[[KernelObject], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import click
@@ -16,14 +16,14 @@ from .failure import EXIT_NOTHING, CommandError, errors_told
 from .finding import look
 from .json_text import to_json
 from .object_kinds import parse_kind
-from .parameters import ID, parse_key, reading_each
-from .removal import Outcome, label_of, remove
+from .parameters import ID, parse_duration, parse_key, reading, reading_each
+from .removal import Outcome, Status, label_of, orphan_outcome, remove
 
 SCHEMA = 1
 _MOST_SHOWN = 10
 
 
-@click.command("rm", short_help="Remove objects that nobody uses.")
+@click.command("rm", short_help="Remove objects that nobody uses; also those that dead processes left.")
 @click.argument("names", nargs=-1, metavar="[NAME|PATH]...")
 @click.option("-i", "--id", "ids", type=ID, multiple=True, metavar="ID", help="Id of a System V object.")
 @click.option("-k", "--key", "keys", multiple=True, callback=reading_each(parse_key), metavar="KEY", help="Key of one.")
@@ -36,6 +36,8 @@ _MOST_SHOWN = 10
     metavar="KIND",
     help="Only objects of this kind, as mk names them, or unix-socket; may be given again.",
 )
+@click.option("--orphans", is_flag=True, help="What killed processes left behind, as far as aioipc made it for you.")
+@click.option("--older-than", callback=reading(parse_duration), metavar="TIME", help="Orphans of this age: 90s, 1h.")
 @click.option(
     "--all",
     "all_kinds",
@@ -47,6 +49,7 @@ _MOST_SHOWN = 10
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-f", "--force", is_flag=True, help="Also what somebody uses.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("-v", "--verbose", is_flag=True, help="With --orphans: say of each object why it was kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with what came of each.")
 def rm_command(
     names: tuple[str, ...],
@@ -54,7 +57,10 @@ def rm_command(
     keys: list[int],
     kinds: list[ObjectKind],
     all_kinds: list[ObjectKind],
+    orphans: bool,
+    older_than: float | None,
     as_json: bool,
+    verbose: bool,
     **options: Any,
 ) -> None:
     """Remove objects: POSIX ones by NAME, FIFOs and UNIX sockets by PATH, System V ones by -i ID or -k KEY.
@@ -67,19 +73,32 @@ def rm_command(
     \b
       aioipc rm /jobs hello.fifo
       aioipc rm -i 5 --kind msg
+      aioipc rm --orphans --older-than 1h --dry-run
       aioipc rm --all sem
     """
     named = bool(names or ids or keys)
-    if named + bool(all_kinds) != 1:
-        raise CommandError("say what to remove: names, -i and -k; or --all KIND")
+    if named + orphans + bool(all_kinds) != 1:
+        raise CommandError("say what to remove: names, -i and -k; or --orphans; or --all KIND")
+    if older_than is not None and not orphans:
+        raise CommandError("--older-than goes with --orphans")
+    if orphans and options["force"]:
+        raise CommandError("--orphans never removes what is in use, so --force does not go with it")
     with errors_told():
-        if all_kinds:
+        if orphans:
+            outcomes = remove_left_over(kinds, older_than or 0.0, options["dry_run"])
+        elif all_kinds:
             outcomes = remove_all(all_kinds, **options)
         else:
             outcomes = remove_named(kinds, ids, keys, names, options["force"], options["dry_run"])
-    show(outcomes, as_json)
-    if not all(each.is_well for each in outcomes):
+    show(outcomes, as_json, () if verbose or not orphans else ("kept", "gone"))
+    if not all(each.is_well or (orphans and each.status == "kept") for each in outcomes):
         sys.exit(EXIT_NOTHING)
+
+
+def remove_left_over(kinds: Sequence[ObjectKind], older_than: float, dry_run: bool) -> list[Outcome]:
+    """Remove what has a dead owner."""
+    found = aioipc.remove_orphans(kinds=kinds or None, older_than=older_than, dry_run=dry_run)
+    return [orphan_outcome(each) for each in found]
 
 
 def remove_named(
@@ -127,10 +146,11 @@ def confirm(found: Sequence[KernelObject], force: bool) -> None:
         raise CommandError("nothing was removed")
 
 
-def show(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    """Print what came of them."""
+def show(outcomes: Sequence[Outcome], as_json: bool, silent: Collection[Status]) -> None:
+    """Print what came of them; in words not what is of a silent status."""
     if as_json:
         click.echo(to_json({"schema": SCHEMA, "objects": [each.record for each in outcomes]}).decode())
         return
     for each in outcomes:
-        click.echo(each.line, err=not each.is_well)
+        if each.status not in silent:
+            click.echo(each.line, err=not each.is_well)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,10 @@ from tests.cli.command import DEADLINE, environment
 from tests.cli.in_process import Command
 from tests.harness.hostile import NOBODY, run_confined
 from tests.harness.processes import eventually_async
+from tests.harness.scripts import run_script
 
+KINDS: tuple[aioipc.ObjectKind, ...] = ("sysv-queue", "posix-memory", "posix-semaphore")
+GONE = {(kind, "gone") for kind in KINDS}  # of earlier tests only the records are left
 NAME = f"/aioipc-rm-{os.getpid()}"
 KEY = 0x41494F21
 
@@ -212,11 +216,40 @@ def test_it_asks_on_a_terminal(answer: str) -> None:
             semaphore.remove()
 
 
+def test_what_killed_processes_left(aioipc_command: Command) -> None:
+    script = """
+        import os, signal, sys, aioipc
+        queue = aioipc.SysVMessageQueue.create()
+        memory = aioipc.SharedMemory.create(1, name=sys.argv[1])
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with closing(aioipc.PosixSemaphore.create(NAME)):
+        assert run_script(script, NAME).returncode == -signal.SIGKILL
+        assert aioipc_command.ok("rm --orphans --older-than 1h") == ""
+        planned = aioipc_command.ok("rm --orphans --dry-run")
+        assert f"would remove posix-memory {NAME}" in planned.splitlines()
+        records = json.loads(aioipc_command.ok("rm --orphans --dry-run --json"))["objects"]
+        assert {(record["kind"], record["status"]) for record in records} - GONE == {
+            ("sysv-queue", "would_remove"),
+            ("posix-memory", "would_remove"),
+            ("posix-semaphore", "kept"),
+        }
+        assert aioipc_command.ok("rm --orphans -K pshm") == f"removed posix-memory {NAME}"
+        verbose = aioipc_command("rm --orphans -v")
+        assert (verbose.code, verbose.stdout[:19]) == (0, "removed sysv-queue ")
+        assert verbose.stderr == f"kept posix-semaphore {NAME}: a living process has it\n"
+        assert not [found for found in aioipc.inventory(KINDS) if found.orphan]
+        assert aioipc_command.ok("rm --orphans") == ""
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
         ("", "say what to remove"),
         ("--all sem -i 5", "say what to remove"),
+        ("/x --orphans", "say what to remove"),
+        ("/x --older-than 1h", "--older-than goes with --orphans"),
+        ("--orphans --force", "never removes what is in use"),
         ("--all fifo --yes", "--all is not for fifo"),
     ],
 )
