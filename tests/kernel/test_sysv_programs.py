@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sysv_ipc
 
-from aioipc import ObjectRemovedError, SysVMessageQueue, SysVSemaphoreSet, ftok
+from aioipc import ObjectRemovedError, SysVMessageQueue, SysVSemaphoreSet, SysVSharedMemory, ftok
 from tests.harness.c_programs import compile_c, need
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import run_script
@@ -256,6 +256,26 @@ async def test_a_set_of_ipcmk_that_ipcrm_removes() -> None:
         for task in waiting:
             with pytest.raises(ObjectRemovedError, match="was removed"):
                 await asyncio.wait_for(task, 30)
+
+
+def test_a_segment_of_ipcmk_that_ipcrm_removes() -> None:
+    """Who has it attached keeps it, and ``ipcs`` says so: nattch 1, status dest."""
+    need("ipcmk", "ipcrm", "ipcs")
+    id = int(re.findall(r"\d+", call("ipcmk", "-M", "1000", "-p", "0600"))[0])
+    with SysVSharedMemory.open(id=id) as memory:
+        assert shm_line(id)[3:] == ["600", "1000", "1"]
+        memory.buffer[:5] = b"hello"
+        call("ipcrm", "-m", id)
+        assert shm_line(id)[5:] == ["1", "dest"]
+        assert memory.is_removed()
+        assert memory.statistics().removed
+        assert bytes(memory.buffer[:5]) == b"hello"
+    assert not shm_line(id)
+
+
+def shm_line(id: int) -> list[str]:
+    lines = [line.split() for line in call("ipcs", "-m").splitlines()]
+    return next((words for words in lines if words[1:2] == [str(id)]), [])
 
 
 async def test_the_bank_with_a_customer_in_c(semaphores: Path) -> None:
