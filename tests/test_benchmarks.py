@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.case import Case
+from benchmarks.case import Case, Goal
+from benchmarks.channel_peers import ENTRIES as ENTRIES_OF_CHANNELS
 from benchmarks.channel_peers.base import cut
 from benchmarks.entry import Entry
 from benchmarks.verdict import Round, Summary, judge, summarise
@@ -40,6 +43,19 @@ def test_channels_are_measured_and_written_down(tmp_path: Path) -> None:
     assert verdict["ratio"] == pytest.approx(case["medians"]["aioipc"] / case["medians"]["uvloop-streams"])
 
 
+def test_every_mechanism_is_measured(tmp_path: Path) -> None:
+    """Ours, and the C programs where there is a compiler."""
+    path = tmp_path / "figures.json"
+    ours = [name for name in ENTRIES_OF_CHANNELS if name.startswith("aioipc-") and name != "aioipc-asyncio"]
+    peers = [*ours, *(["c-sysv-queue", "c-semaphore"] if shutil.which("gcc") else [])]
+    chosen = [word for peer in peers for word in ("--peer", peer)]
+    cases = [word for case in ("round-trip", "semaphore", "copy") for word in ("--case", case)]
+    run_script(PROGRAM, "channels", "--quick", *cases, *chosen, "--json", str(path), timeout=55).check()
+    rounds = json.loads(path.read_text())["rounds"]
+    assert {each["peer"] for each in rounds} == set(peers)
+    assert [each for each in rounds if each["note"]] == []
+
+
 def test_names_are_checked() -> None:
     done = run_script(PROGRAM, "channels", "--case", "teleport")
     assert done.returncode == 2
@@ -67,6 +83,15 @@ def test_the_target_is_about_the_rival_and_the_best_is_told_too() -> None:
     verdict = judge(LATENCY, ENTRIES, SUMMARIES)
     assert (verdict.rival, verdict.ratio, verdict.met) == ("streams", pytest.approx(1.1), True)
     assert (verdict.best_peer, verdict.best_ratio) == ("quick", pytest.approx(2.2)), "neither a floor nor our own"
+
+
+def test_others_of_ours_may_have_goals_of_their_own() -> None:
+    case = replace(LATENCY, goals={"aioipc-other": Goal(0.05, ("quick",))})
+    verdict = judge(case, ENTRIES, SUMMARIES, "aioipc-other")
+    assert (verdict.rival, verdict.ratio, verdict.met) == ("quick", pytest.approx(0.2), False)
+    assert judge(case, ENTRIES, SUMMARIES).rival == "streams"
+    about_it = replace(LATENCY, ours="aioipc-other", target=0.1)
+    assert judge(about_it, ENTRIES, SUMMARIES).met is True
 
 
 def test_without_a_rival_nothing_is_judged() -> None:
