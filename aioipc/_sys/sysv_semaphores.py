@@ -82,7 +82,8 @@ def get(key: int, count: int, flags: int) -> int:
 
 def operate(set_id: int, operations: tuple[Operation, ...]) -> None:
     """Do all operations at once, or none of them and raise `BlockingIOError`."""
-    _checked(_try(set_id, _array(operations, IPC_NOWAIT), len(operations)))
+    if _try(set_id, _array(operations, IPC_NOWAIT), len(operations)):
+        raise sysv.failure()
 
 
 def wait(set_id: int, operations: tuple[Operation, ...]) -> None:

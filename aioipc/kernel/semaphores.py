@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple, Self
 
 from aioipc._loop.object_readiness import ObjectReadiness
@@ -291,7 +291,7 @@ class SysVSemaphoreSet(SysVObject):
         self._nudge(operations)
 
     def _operate_nowait(self, operations: tuple[Operation, ...]) -> None:
-        if all(delta > 0 for _, delta, _ in operations):  # nobody has to come first
+        if operations[0].delta > 0 and all(each.delta > 0 for each in operations[1:]):  # nobody has to come first
             try:
                 self._try(operations)
             except OSError as error:
@@ -345,8 +345,9 @@ class SysVSemaphoreSet(SysVObject):
 
     def _check_single(self, index: int, delta: int, undo: bool) -> tuple[Operation, ...]:
         self._check_open()
-        self._check_index(index)
-        return (Operation(index, delta, undo),)
+        if type(index) is not int or not 0 <= index < self._count:
+            self._check_index(index)
+        return _single(index, delta, bool(undo))
 
     def _check_operations(self, operations: Sequence[tuple[int, int]], undo: bool) -> tuple[Operation, ...]:
         self._check_open()
@@ -420,8 +421,13 @@ def _check_pair(operation: object) -> tuple[int, int]:
     return operation[0], operation[1]
 
 
+@lru_cache(maxsize=256)  # making one takes longer than the call
+def _single(index: int, delta: int, undo: bool) -> tuple[Operation, ...]:
+    return (Operation(index, delta, undo),)
+
+
 def _check_amount(n: int) -> int:
-    return check_range("n", n, 1, LARGEST)
+    return n if type(n) is int and 1 <= n <= LARGEST else check_range("n", n, 1, LARGEST)
 
 
 def _check_values(values: Sequence[int]) -> list[int]:
