@@ -120,10 +120,9 @@ def wait(queue: int, kind: int, flags: int, *, block: bool = True) -> int | None
     call, flags = (_wait, flags) if block else (_receive, flags | IPC_NOWAIT)
     if call(queue, ctypes.byref(kind_of_taken), 0, kind, flags) >= 0:
         return kind_of_taken.value
-    error = sysv.failure()
-    if error.errno == errno.E2BIG:
+    if ctypes.get_errno() == errno.E2BIG:
         return None
-    raise error
+    raise sysv.failure()
 
 
 def status(queue: int) -> QueueStatus:
