@@ -32,6 +32,7 @@ from aioipc._loop.wait_queue import WaitQueue
 from aioipc._sys.file_identity import file_identity
 
 from .claims import UNFINISHED, Claim
+from .free_descriptors import naming_the_limit
 from .names import check_mode, unlink_if_same
 from .pipes import PipeAttribute, PipeEnd, PipeReceiveStream, PipeSendStream, above_stdio
 
@@ -243,7 +244,8 @@ def _open(name: str, flags: int, suspicious: bool) -> int:
     """Open the FIFO without blocking; `OSError` with ENXIO where a writer meets no reader."""
     _check_kind(name, _look(name))
     try:
-        fd = above_stdio(os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
+        with naming_the_limit(f"the FIFO {name}"):
+            fd = above_stdio(os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC))
     except PermissionError as error:
         raise _forbidden(name, "its permissions forbid it") from error
     try:

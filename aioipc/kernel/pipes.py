@@ -36,6 +36,7 @@ from aioipc.exceptions import ClosedResourceError
 
 from .buffers import check_positive
 from .byte_ends import ByteReceiver, ByteSender
+from .free_descriptors import naming_the_limit
 
 
 class PipeAttribute(TypedAttributeSet):
@@ -210,7 +211,8 @@ def create_pipe(capacity: int | None = None) -> tuple[PipeReceiveStream, PipeSen
 
 def open_pipe() -> tuple[int, int]:
     """Make a pipe (close-on-exec, blocking) whose descriptors are above 2, and return its two ends."""
-    read_fd, write_fd = os.pipe()
+    with naming_the_limit("a pipe"):
+        read_fd, write_fd = os.pipe()
     try:
         read_fd = above_stdio(read_fd)
     except BaseException:

@@ -296,6 +296,7 @@ def test_without_free_descriptors(tmp_path: Path) -> None:
                 lambda: aioipc.SharedMemory.create(10, name="/x"),
                 lambda: aioipc.SharedMemory.open("/aioipc-none-free"),
                 lambda: aioipc.PosixMessageQueue.open("/aioipc-none-free"),
+                aioipc.create_pipe, lambda: aioipc.open_fifo_reader("fifo"),
             ]:
                 try:
                     result = use()
@@ -312,7 +313,7 @@ def test_without_free_descriptors(tmp_path: Path) -> None:
         """
     done = run_script(script, python=("-W", "ignore"), cwd=tmp_path).check()
     lines = done.stdout.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 14
     for line in lines:
         assert line.startswith(f"{errno.EMFILE} "), line
         assert re.search(r"RLIMIT_NOFILE", line), line
