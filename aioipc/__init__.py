@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .exceptions import PipelineError as PipelineError
     from .exceptions import PoolClosed as PoolClosed
     from .exceptions import PoolFull as PoolFull
+    from .exceptions import RecordsLostError as RecordsLostError
     from .exceptions import RemoteError as RemoteError
     from .exceptions import RemoteTraceback as RemoteTraceback
     from .exceptions import SerializationError as SerializationError
@@ -55,6 +56,11 @@ if TYPE_CHECKING:
     from .kernel.listeners import Listener as Listener
     from .kernel.listeners import listen_tcp as listen_tcp
     from .kernel.listeners import listen_unix as listen_unix
+    from .kernel.log_reader import LogReader as LogReader
+    from .kernel.log_reader import LogReaderStatistics as LogReaderStatistics
+    from .kernel.log_reader import LogRecord as LogRecord
+    from .kernel.mapped_file import MappedFile as MappedFile
+    from .kernel.mapped_file import MappedFileStatistics as MappedFileStatistics
     from .kernel.owner_records import OwnerRecord as OwnerRecord
     from .kernel.pipelines import CompletedPipeline as CompletedPipeline
     from .kernel.pipelines import Pipeline as Pipeline
@@ -71,6 +77,8 @@ if TYPE_CHECKING:
     from .kernel.posix_queue import PosixQueueStatistics as PosixQueueStatistics
     from .kernel.posix_semaphore import PosixSemaphore as PosixSemaphore
     from .kernel.posix_semaphore import PosixSemaphoreStatistics as PosixSemaphoreStatistics
+    from .kernel.record_log import RecordLog as RecordLog
+    from .kernel.record_log import RecordLogStatistics as RecordLogStatistics
     from .kernel.semaphores import SysVSemaphoreSet as SysVSemaphoreSet
     from .kernel.semaphores import SysVSemaphoreStatistics as SysVSemaphoreStatistics
     from .kernel.send_signal import send_signal as send_signal
@@ -123,9 +131,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
-        "ObjectRemovedError PipelineError PoolClosed PoolFull RemoteError RemoteTraceback SerializationError "
-        "ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed "
-        "WouldBlock"
+        "ObjectRemovedError PipelineError PoolClosed PoolFull RecordsLostError RemoteError RemoteTraceback "
+        "SerializationError ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform "
+        "WorkerBootError WorkerCrashed WouldBlock"
     ),
     "aioipc.kernel.datagrams": "Datagram DatagramSocket open_datagram_socket",
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
@@ -134,6 +142,9 @@ _HOMES = {
     "aioipc.kernel.lines": "Lines",
     "aioipc.kernel.listeners": "Listener listen_tcp listen_unix",
     "aioipc.kernel.owner_records": "OwnerRecord",
+    "aioipc.kernel.log_reader": "LogReader LogReaderStatistics LogRecord",
+    "aioipc.kernel.mapped_file": "MappedFile MappedFileStatistics",
+    "aioipc.kernel.record_log": "RecordLog RecordLogStatistics",
     "aioipc.kernel.pipelines": "CompletedPipeline Pipeline open_pipeline run_pipeline",
     "aioipc.kernel.pipes": (
         "PipeAttribute PipeReceiveStatistics PipeReceiveStream PipeSendStatistics PipeSendStream create_pipe"
@@ -185,7 +196,12 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Limit",
     "Lines",
     "Listener",
+    "LogReader",
+    "LogReaderStatistics",
+    "LogRecord",
     "MapResults",
+    "MappedFile",
+    "MappedFileStatistics",
     "ObjectKind",
     "ObjectOpener",
     "OrphanResult",
@@ -208,6 +224,8 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PosixSemaphore",
     "PosixSemaphoreStatistics",
     "SemaphoreState",
+    "RecordLog",
+    "RecordLogStatistics",
     "SharedMemory",
     "SharedMemoryStatistics",
     "SignalInfo",
@@ -255,6 +273,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PipelineError",
     "PoolClosed",
     "PoolFull",
+    "RecordsLostError",
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",

@@ -10,6 +10,7 @@
     ├── SerializationError    something cannot be sent to another process (also TypeError)
     ├── UnsupportedPlatform   this system lacks the mechanism (also NotImplementedError)
     ├── TornWriteError        a writer of guarded memory ended half-way
+    ├── RecordsLostError      records of a log are damaged, or were removed
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
@@ -89,6 +90,22 @@ class TornWriteError(IPCError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), str(self), {"pid": self.pid})
+
+
+class RecordsLostError(IPCError):
+    """Records of a `RecordLog` cannot be read: they are damaged, or in a file that was removed by rotation.
+
+    ``position`` is where they were, ``resume`` where the next record is, or will be. The reader that raises it goes on
+    there when it is asked again.
+    """
+
+    def __init__(self, message: str, *, position: int = 0, resume: int = 0) -> None:
+        super().__init__(message)
+        self.position: int = position
+        self.resume: int = resume
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"position": self.position, "resume": self.resume})
 
 
 class LineTooLong(IPCError, ValueError):

@@ -28,10 +28,10 @@ class LockedPart:
     __slots__ = ("kind", "length", "open_file", "start")
 
     def __init__(self, open_file: Callable[[], int], kind: LockKind, start: int, length: int) -> None:
-        self.open_file = open_file
+        self.open_file: Callable[[], int] = open_file
         self.kind: LockKind = kind
-        self.start = start
-        self.length = length
+        self.start: int = start
+        self.length: int = length
 
     def open(self) -> int:
         """Return a new open file description of the file."""
@@ -66,9 +66,9 @@ class LockProbe:
 
     def __init__(self, part: LockedPart, *, shared: bool) -> None:
         self._part = part
-        self.shared = shared
-        self.users = 0
-        self.kept = -1
+        self.shared: bool = shared
+        self.users: int = 0
+        self.kept: int = -1
 
     def ask(self, block: bool) -> int | None:
         """Lock the file anew, and return its descriptor, which is then for `keep`."""
@@ -106,9 +106,9 @@ class LockReadiness:
     __slots__ = ("_report", "_threads", "busy", "exclusive", "shared")
 
     def __init__(self, part: LockedPart) -> None:
-        self.exclusive = LockProbe(part, shared=False)
-        self.shared = LockProbe(part, shared=True)
-        self.busy = False
+        self.exclusive: LockProbe = LockProbe(part, shared=False)
+        self.shared: LockProbe = LockProbe(part, shared=True)
+        self.busy: bool = False
         self._threads: ObjectReadiness | None = None
         self._report: Callable[[], bool] | None = None
 

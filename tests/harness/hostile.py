@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Unpack
@@ -43,6 +47,14 @@ def why_not(*confinements: str) -> str | None:
 def can_do(*confinements: str) -> bool:
     """Whether this machine can do it."""
     return why_not(*confinements) is None
+
+
+@contextmanager
+def open_to_all() -> Iterator[Path]:
+    """A directory in which other users find files; pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="open-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def run_confined(

@@ -21,7 +21,7 @@ import pytest_asyncio
 from aioipc import ClosedResourceError, FileLock, ObjectRemovedError, WouldBlock
 from aioipc.testing.conformance.storm import Storm
 from tests.harness.c_programs import need
-from tests.harness.hostile import NOBODY, run_confined
+from tests.harness.hostile import NOBODY, open_to_all, run_confined
 from tests.harness.processes import eventually_async
 from tests.harness.scripts import run_script, running_script
 
@@ -369,13 +369,12 @@ READ_ONLY = """
 """
 
 
-def test_a_file_that_may_only_be_read(path: Path, kind: Any) -> None:
-    path.touch()
-    path.chmod(0o644)
-    for folder in path.parents:
-        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    done = run_confined(NOBODY, READ_ONLY, str(path), kind).check()
+def test_a_file_that_may_only_be_read(kind: Any) -> None:
+    with open_to_all() as folder:
+        path = folder / "lock"
+        path.touch()
+        path.chmod(0o644)
+        done = run_confined(NOBODY, READ_ONLY, str(path), kind).check()
     assert done.stdout.startswith("exclusive" if kind == "flock" else "an exclusive lock of this kind needs")
 
 

@@ -392,3 +392,26 @@ def owner_records() -> None:
     assert_type(results[0].record.is_alive(), bool)
     assert_type(results[0].record.kind, aioipc.ObjectKind)
     aioipc.remove_orphans(kinds=["pipe"])  # type: ignore[list-item]
+
+
+async def mapped_files(path: Path) -> None:
+    with aioipc.MappedFile.create(path, 100, exist_ok=True) as file:
+        assert_type(file, aioipc.MappedFile)
+        assert_type(file.buffer, memoryview)
+        file.resize(200)
+        await file.aflush()
+        assert_type(file.statistics(), aioipc.MappedFileStatistics)
+
+
+async def record_logs(path: Path) -> None:
+    async with aioipc.RecordLog.open(path, fsync=0.5, max_bytes=1 << 20) as log:
+        assert_type(await log.append(b"x"), int)
+        assert_type(await log.append_many([b"x", bytearray(b"y")]), list[int])
+        reader = log.follow("oldest", on_lost="skip")
+        assert_type(reader, aioipc.LogReader)
+        async for record in log.read(5):
+            assert_type(record, aioipc.LogRecord)
+            assert_type((record.position, record.body, record.end), tuple[int, bytes, int])
+        assert_type(reader.statistics(), aioipc.LogReaderStatistics)
+        assert_type(log.statistics(), aioipc.RecordLogStatistics)
+    aioipc.RecordLog.open(path, fsync="sometimes")  # type: ignore[arg-type]
