@@ -83,14 +83,19 @@ def set_mode(name: str, mode: int) -> None:
 
 def open_semaphore(name: str) -> NamedSemaphore:
     """Open the semaphore of that name. Raises as ``sem_open(3)``, and ValueError for a file that is none."""
-    try:
-        found = os.lstat(path_of(name))
-    except OSError:
-        pass  # sem_open says what is wrong
-    else:
-        if not stat.S_ISREG(found.st_mode) or found.st_size < _SIZE:
-            raise ValueError(f"{path_of(name)} is no semaphore: it has {found.st_size} bytes and not {_SIZE}")
-    return _opened(name, _library().sem_open(os.fsencode(name), 0))
+    while True:
+        before = identity(name)
+        try:
+            found = os.lstat(path_of(name))
+        except OSError:
+            pass  # sem_open says what is wrong
+        else:
+            if not stat.S_ISREG(found.st_mode) or found.st_size < _SIZE:
+                raise ValueError(f"{path_of(name)} is no semaphore: it has {found.st_size} bytes and not {_SIZE}")
+        opened = _opened(name, _library().sem_open(os.fsencode(name), 0))
+        if opened.identity == before:
+            return opened
+        opened.close()  # the name has come to lead to another one meanwhile, or nowhere; which was opened?
 
 
 def unlink_semaphore(name: str) -> None:

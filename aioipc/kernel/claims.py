@@ -18,14 +18,14 @@ import os
 import time
 from functools import lru_cache
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from aioipc._sys import failpoints, procfs
 from aioipc._sys.file_identity import FileIdentity
 
 from . import state_directory
 from .free_descriptors import descriptor_limit
-from .owner_records import ObjectKind, encode, file_name, find_files, lock_shared, place, read
+from .owner_records import ObjectKind, OwnerRecord, encode, file_name, find_files, lock_shared, place, read
 from .pipes import above_stdio
 
 UNFINISHED = 0o111
@@ -72,18 +72,30 @@ class Claim:
 
     @classmethod
     def join(
-        cls, kind: ObjectKind, name: str | None = None, *, id: int | None = None, file: FileIdentity | None = None
+        cls,
+        kind: ObjectKind,
+        name: str | None = None,
+        *,
+        id: int | None = None,
+        key: int | None = None,
+        file: FileIdentity | None = None,
     ) -> Self:
-        """Lock the record of an object that exists and is open, if there is one that may be opened."""
+        """Lock the record of an object that exists and is open, if there is one that may be opened.
+
+        Where a clean-up is at work on it, wait for that for a moment; look then whether the object is still there.
+        """
         claim = cls(kind)
-        prefix = place(kind, name=name, id=id)
+        wanted = _Wanted(name, id, key, file)
+        prefixes = (place(kind, name=name, id=id), place(kind))
         try:
-            with state_directory.existing() as directories:
-                paths = [os.path.join(each.path, found) for each in directories for found in find_files(each, prefix)]
-            for path in paths:
-                claim._lock_if_same(path, name, file)
-            for path in paths if file else ():
-                claim._lock_if_same(path, name, None)  # its maker has not come to write which file it is
+            for _ in range(_TRIES):  # a record that is completed gets another name
+                with state_directory.existing() as directories:
+                    paths = [
+                        os.path.join(each.path, found) for each in directories for found in find_files(each, prefixes)
+                    ]
+                tried = [claim._lock_if(wanted, path, finished) for finished in (True, False) for path in paths]
+                if claim._fd >= 0 or all(tried):
+                    break
         except OSError as error:  # it can be used without
             state_directory.logger.debug("the owner record of %s was not looked for: %s", name or id, error)
         return claim
@@ -169,23 +181,40 @@ class Claim:
             except OSError as error:
                 state_directory.warn_once(f"{self._path}: {error.strerror}")
 
-    def _lock_if_same(self, path: str, name: str | None, file: FileIdentity | None) -> None:
+    def _lock_if(self, wanted: _Wanted, path: str, finished: bool) -> bool:
+        """Lock the record there if it is the one and none is locked yet; False where it is not there any more."""
         if self._fd >= 0:
-            return
+            return True
         try:
             fd = above_stdio(os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
         except FileNotFoundError:
-            return
+            return False
         try:
             record = read(fd, path)
-            same = record is not None and record.name == name and record.file == file
-            if same and lock_shared(fd):
+            if record is not None and wanted.is_in(record, finished) and lock_shared(fd):
                 self._fd, self._path, fd = fd, path, -1
         except ValueError as error:
-            state_directory.logger.warning("%s", error)
+            state_directory.say_once(str(error))
         finally:
             if fd >= 0:
                 os.close(fd)
+        return True
+
+
+class _Wanted(NamedTuple):
+    """An object whose record is looked for."""
+
+    name: str | None
+    id: int | None
+    key: int | None
+    file: FileIdentity | None
+
+    def is_in(self, record: OwnerRecord, finished: bool) -> bool:
+        """Whether that is its record; where it need not be finished, one by whose maker it may just have been made."""
+        if record.made:
+            return (record.name, record.id, record.file) == (self.name, self.id, self.file)
+        found_by = self.key if self.name is None else self.name
+        return not finished and found_by is not None and found_by == (record.key if self.name is None else record.name)
 
 
 def _maker() -> dict[str, object]:

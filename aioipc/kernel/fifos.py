@@ -22,7 +22,7 @@ import fcntl
 import os
 import select
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from anyio import typed_attribute
@@ -155,13 +155,11 @@ async def open_fifo_reader(
     """
     name = _check_arguments(path, create, mode, remove)
     await asyncio.sleep(0)
-    made = _make(name, mode, remove) if create else None
-    try:
-        fd = _open(name, os.O_RDWR if persistent else os.O_RDONLY, create and made is None)
-    except BaseException:
-        _take_back(name, made)
-        raise
-    return FifoReceiveStream(fd, name, _claim(fd, name, made))
+
+    async def open_it(suspicious: bool) -> int:
+        return _open(name, os.O_RDWR if persistent else os.O_RDONLY, suspicious)
+
+    return FifoReceiveStream(*await _make_and_open(name, mode if create else None, remove, open_it))
 
 
 async def open_fifo_writer(
@@ -176,13 +174,30 @@ async def open_fifo_writer(
     """
     name = _check_arguments(path, create, mode, remove)
     await asyncio.sleep(0)
-    made = _make(name, mode, remove) if create else None
-    try:
-        fd = await _wait_for_reader(name, create and made is None)
-    except BaseException:
-        _take_back(name, made)
-        raise
-    return FifoSendStream(fd, name, _claim(fd, name, made))
+
+    async def open_it(suspicious: bool) -> int:
+        return await _wait_for_reader(name, suspicious)
+
+    return FifoSendStream(*await _make_and_open(name, mode if create else None, remove, open_it))
+
+
+async def _make_and_open(
+    name: str, mode: int | None, remove: bool, open_it: Callable[[bool], Awaitable[int]]
+) -> tuple[int, str, Claim]:
+    """Open the FIFO, made with ``mode`` if there is one to make; return what a stream of it needs."""
+    while True:
+        made = _make(name, mode, remove) if mode is not None else None
+        try:
+            fd = await open_it(mode is not None and made is None)
+        except BaseException as error:
+            _take_back(name, made)
+            if mode is not None and made is None and _has_vanished(name, error):
+                continue  # make it after all
+            raise
+        claim = made.claim if made is not None else Claim.join("fifo", name, file=file_identity(fd))
+        if made is not None or os.fstat(fd).st_nlink:
+            return fd, name, claim
+        os.close(fd)  # a clean-up was at it, for which joining waits
 
 
 async def _wait_for_reader(name: str, suspicious: bool) -> int:
@@ -236,10 +251,6 @@ def _make(name: str, mode: int, remove: bool) -> _Made | None:
     return _Made(made, claim)
 
 
-def _claim(fd: int, name: str, made: _Made | None) -> Claim:
-    return made.claim if made is not None else Claim.join("fifo", name, file=file_identity(fd))
-
-
 def _open(name: str, flags: int, suspicious: bool) -> int:
     """Open the FIFO without blocking; `OSError` with ENXIO where a writer meets no reader."""
     _check_kind(name, _look(name))
@@ -286,6 +297,11 @@ def _forbidden(name: str, reason: str) -> PermissionError:
     found = os.stat(name)
     text = f"may not be opened: {reason} (owner {found.st_uid}, mode {stat.S_IMODE(found.st_mode):#o})"
     return PermissionError(errno.EACCES, text, name)
+
+
+def _has_vanished(name: str, error: BaseException) -> bool:
+    """Return True where there was a FIFO, and none is there any more; a link to nothing is something else."""
+    return isinstance(error, FileNotFoundError) and not os.path.islink(name)
 
 
 def _take_back(name: str, made: _Made | None) -> None:

@@ -116,7 +116,7 @@ def discard(kind: ObjectKind, name: str, file: FileIdentity) -> None:
                             os.unlink(record.path)
 
 
-def find_files(directory: state_directory.StateDirectory, prefix: str) -> Iterator[str]:
+def find_files(directory: state_directory.StateDirectory, prefix: str | tuple[str, ...]) -> Iterator[str]:
     """Yield the names of the files that may be records and begin so."""
     for name in os.listdir(directory.fd):
         if name.startswith(prefix) and _NAME.fullmatch(name):

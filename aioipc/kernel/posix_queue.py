@@ -142,7 +142,11 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
             fd = above_stdio(posix_mq.open_queue(name, _ACCESS[access]))
         except OSError as error:
             raise _explained(error, name) from None
-        return cls(fd, name, access=access, claim=Claim.join("posix-queue", name, file=file_identity(fd)))
+        claim = Claim.join("posix-queue", name, file=file_identity(fd))
+        if not os.fstat(fd).st_nlink:  # a clean-up was at it, for which joining waits
+            os.close(fd)
+            raise _explained(FileNotFoundError(errno.ENOENT, ""), name)
+        return cls(fd, name, access=access, claim=claim)
 
     @classmethod
     def _made(cls, fd: int, name: str, mode: int, claim: Claim) -> Self:

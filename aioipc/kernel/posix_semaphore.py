@@ -114,7 +114,11 @@ class PosixSemaphore(AsyncResource):
             found = posix_sem.open_semaphore(name)
         except OSError as error:
             raise _explained(error, name) from None
-        return cls(found, Claim.join("posix-semaphore", name, file=found.identity))
+        claim = Claim.join("posix-semaphore", name, file=found.identity)
+        if posix_sem.identity(name) != found.identity:  # a clean-up was at it, for which joining waits
+            found.close()
+            raise _explained(FileNotFoundError(errno.ENOENT, ""), name)
+        return cls(found, claim)
 
     async def acquire(self) -> None:
         """Take one; wait while there is none (``sem_trywait(3)``).

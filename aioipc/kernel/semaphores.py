@@ -31,7 +31,7 @@ from .claims import Claim
 from .held import Held
 from .names import check_range
 from .semaphore_undo import holdings
-from .sysv_keys import check_key, find
+from .sysv_keys import check_key
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V semaphore set", "the first or the last number of kernel.sem"
@@ -136,11 +136,12 @@ class SysVSemaphoreSet(SysVObject):
             raise ValueError("a set is opened by its key or by its id: give one of them")
         if key is not None:
             key = check_key(key)
-            number = find(_getter(0), _KIND, key)
+            number, claim = cls._find(_getter(0), key)
         else:
             sysv.check_platform()
             number = check_range("id", id, 0, (1 << 31) - 1)
-        return cls._found(number, key, Claim.join("sysv-semaphores", id=number))
+            claim = Claim.join("sysv-semaphores", id=number)
+        return cls._found(number, key, claim)
 
     @classmethod
     def _found(cls, id: int, key: int | None, claim: Claim, expected: int | None = None) -> Self:

@@ -136,6 +136,8 @@ class SharedMemory(Segment):
             _check_file(fd, name or "")
             if name is not None and claim is None:
                 claim = Claim.join("posix-memory", name, file=file_identity(fd))
+                if not os.fstat(fd).st_nlink:  # a clean-up was at it, for which joining waits
+                    raise _explained(FileNotFoundError(errno.ENOENT, ""), name)
             return cls(fd, name=name, readonly=readonly, claim=claim)
         except BaseException:
             os.close(fd)

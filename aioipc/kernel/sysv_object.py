@@ -25,7 +25,7 @@ from aioipc.exceptions import ClosedResourceError, ObjectRemovedError
 
 from .claims import UNFINISHED, Claim
 from .owner_records import ObjectKind
-from .sysv_keys import make_or_find
+from .sysv_keys import find, make_or_find
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -66,11 +66,15 @@ class SysVObject(AsyncResource):
     ) -> tuple[int, Claim, bool]:
         """Make an object, or with ``exist_ok`` find it; return its id, the claim to it, and whether it was made."""
         marked = mode | UNFINISHED if mode & stat.S_IRUSR else mode  # or its mode could not be set again
-        with Claim.begin(cls._record_kind, key=key, remove=remove) as claim:
-            id, made = make_or_find(get, cls._kind, limit, key, marked, exist_ok)
-        if not made:
+        while True:
+            with Claim.begin(cls._record_kind, key=key, remove=remove) as claim:
+                id, made = make_or_find(get, cls._kind, limit, key, marked, exist_ok)
+            if made:
+                break
             claim.end(gone=True)
-            return id, Claim.join(cls._record_kind, id=id), False
+            claim = Claim.join(cls._record_kind, id=id, key=key)
+            if cls._exists(id):  # no clean-up was at it, for which joining waits
+                return id, claim, False
         changed = cls._ctime(id)
         claim.complete(id=id, changed=changed)
         if marked != mode:
@@ -79,6 +83,15 @@ class SysVObject(AsyncResource):
             if (now := cls._ctime(id)) != changed:
                 claim.note_change(now)
         return id, claim, True
+
+    @classmethod
+    def _find(cls, get: Callable[[int, int], int], key: int) -> tuple[int, Claim]:
+        """Find an object by its key; return its id and the claim to it."""
+        while True:
+            id = find(get, cls._kind, key)
+            claim = Claim.join(cls._record_kind, id=id, key=key)
+            if cls._exists(id):  # no clean-up was at it, for which joining waits
+                return id, claim
 
     @classmethod
     def _ctime(cls, id: int) -> int | None:
@@ -102,7 +115,7 @@ class SysVObject(AsyncResource):
         try:
             if self._claim.removes:
                 self._remove_quietly()
-            gone = not self._exists()
+            gone = not self._exists(self.id)
         finally:
             self._claim.end(gone=gone)
             self._close_places()
@@ -153,9 +166,10 @@ class SysVObject(AsyncResource):
             if error.errno not in sysv.GONE:
                 raise self._explained(error) from None
 
-    def _exists(self) -> bool:
+    @classmethod
+    def _exists(cls, id: int) -> bool:
         try:
-            self._look(self.id)
+            cls._look(id)
         except OSError as error:
             return error.errno not in sysv.GONE
         return True
@@ -198,7 +212,7 @@ class SysVObject(AsyncResource):
         if isinstance(error, ObjectRemovedError):
             return error
         number = error.errno or 0
-        if number in sysv.GONE and not self._exists():
+        if number in sysv.GONE and not self._exists(self.id):
             return ObjectRemovedError(number, f"the {self._name} was removed")
         if number in (errno.EACCES, errno.EPERM):
             why = "its permissions forbid this" if number == errno.EACCES else "only its owner may do this"

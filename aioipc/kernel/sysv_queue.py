@@ -32,7 +32,7 @@ from aioipc.exceptions import UnsupportedPlatform, WouldBlock
 from .buffers import Buffer, item_size
 from .claims import Claim
 from .names import check_range
-from .sysv_keys import check_key, find
+from .sysv_keys import check_key
 from .sysv_object import Place, Places, SysVObject
 
 _KIND, _LIMIT = "System V message queue", "kernel.msgmni"
@@ -171,8 +171,8 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
             raise ValueError("a queue is opened by its key or by its id: give one of them")
         if key is not None:
             key = check_key(key)
-            number = find(sysv_messages.get, _KIND, key)
-            return cls(number, key, Claim.join("sysv-queue", id=number))
+            number, claim = cls._find(sysv_messages.get, key)
+            return cls(number, key, claim)
         sysv.check_platform()
         number = check_range("id", id, 0, (1 << 31) - 1)
         try:
@@ -181,7 +181,7 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
             found = 0
         except OSError as error:
             raise FileNotFoundError(errno.ENOENT, f"there is no {_KIND} with the id {number}") from error
-        return cls(number, found or None, Claim.join("sysv-queue", id=number))
+        return cls(number, found or None, Claim.join("sysv-queue", id=number, key=found or None))
 
     async def send(self, item: Buffer, *, type: int = 1) -> None:
         """Put a message in; wait while the queue is full (``msgsnd(2)``).

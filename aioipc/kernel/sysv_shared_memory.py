@@ -110,7 +110,7 @@ class SysVSharedMemory(Segment):
 
     @classmethod
     def _attached(cls, ident: int, key: int | None, *, readonly: bool) -> Self:
-        claim = Claim.join("sysv-memory", id=ident)
+        claim = Claim.join("sysv-memory", id=ident, key=None if key is None else check_key(key))
         try:
             return cls(ident, key, readonly=readonly, claim=claim)
         except OSError as error:

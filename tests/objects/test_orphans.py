@@ -208,6 +208,12 @@ def test_killed_at_every_step() -> None:
     assert len(done.check().stdout.splitlines()) == 12, done
 
 
+def test_clean_ups_beside_makers_and_users() -> None:
+    """Processes make, open and lose objects of the same names meanwhile; the living keep them, the dead nothing."""
+    os.mkdir(os.environ["AIOIPC_STATE_DIR"], 0o700)
+    run_script(ROOT / "tests/objects/clean_up_storm.py", "60", timeout=55).check()
+
+
 def test_the_pid_of_another_process_tells_nothing() -> None:
     """The number is given again, and a namespace has its own."""
     record = leave_one("aioipc.SysVMessageQueue.create()")
