@@ -29,6 +29,7 @@ from .isolation import Isolation, dismantle, isolate, new_directory, remove_dire
 from .kill_points import kill_points as kill_points
 from .leaks import DEADLINE, LeakCheck, forget_failure, report
 from .reaper import run_under_reaper
+from .remove import forget_what_stays
 
 ISOLATION = pytest.StashKey[Isolation]()
 FAILURES = pytest.StashKey[int]()
@@ -91,7 +92,10 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     allowed = {kind for mark in request.node.iter_markers("may_leak") for kind in mark.args}
     check = LeakCheck(request.config.stash[ISOLATION], without=allowed)
     yield
-    _judge(check, "the test", session)
+    try:
+        _judge(check, "the test", session)
+    finally:
+        forget_what_stays(request.config.stash[ISOLATION])
 
 
 def _judge(check: LeakCheck, who: str, session: pytest.Session) -> None:

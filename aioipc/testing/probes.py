@@ -135,11 +135,12 @@ def _entries(directory: Path, prefix: str) -> Things:
 def _owner_records(directory: Path) -> Things:
     """Those of objects that were to be removed with their owner: it has not closed them, or was killed."""
     entries = _entries(directory, "")
-    return {name: path for name, path in entries.items() if _was_to_be_removed(str(path))}
+    return {name: path for name, path in entries.items() if was_to_be_removed(str(path))}
 
 
 @cache  # it says so in its first line, which never changes
-def _was_to_be_removed(path: str) -> bool:
+def was_to_be_removed(path: str) -> bool:
+    """Whether the object of an owner record was to be removed with its owner."""
     try:
         with open(path, "rb") as file:
             return b'"remove": true' in file.readline()

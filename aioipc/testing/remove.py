@@ -11,6 +11,7 @@ from pathlib import Path
 import sysv_ipc
 
 from .isolation import Isolation
+from .probes import was_to_be_removed
 from .processes import Process, process
 
 _SYSV: dict[str, Callable[[int], None]] = {
@@ -48,6 +49,13 @@ def remove(kind: str, key: Hashable, isolation: Isolation) -> None:
         _remove_path(isolation.queues / str(key))
     elif kind == "System V object" and isinstance(key, tuple):
         _SYSV[key[0]](key[1])
+
+
+def forget_what_stays(isolation: Isolation) -> None:
+    """Take away the owner records of objects that are to stay: the next test knows nothing of them."""
+    for name in os.listdir(isolation.state):
+        if not was_to_be_removed(str(isolation.state / name)):
+            _remove_path(isolation.state / name)
 
 
 def _remove_path(path: Path) -> None:
