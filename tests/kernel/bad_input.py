@@ -14,11 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from aioipc import (
+    FileLock,
     GuardedMemory,
+    MappedFile,
     PacketSocket,
     PipeReceiveStream,
     PosixMessageQueue,
     PosixSemaphore,
+    RecordLog,
     SharedMemory,
     SocketStream,
     SysVMessageQueue,
@@ -435,6 +438,77 @@ SYSV_SHARED_MEMORY: Rows = both(
     },
 )
 
+
+def files(use: Callable[[Any], object]) -> Rows:
+    """Paths that no file can have."""
+    return {
+        "type": [(lambda _, path=path: use(path), TypeError, "str, bytes or os.PathLike") for path in (5, None, [])],
+        "value": [(lambda _, path=path: use(path), ValueError, "cannot be the path of") for path in ("", "a\0b")],
+        "length": [(lambda _: use("x" * 300), OSError, "too long: '.*xxx")],
+    }
+
+
+FILE_LOCK: Rows = both(
+    files(FileLock.open),
+    modes(lambda mode: FileLock.open("other", mode=mode)),
+    {
+        "type": [(lambda e: FileLock.open("other", kind="ofd", length="1"), TypeError, "length must be an int")],
+        "value": [
+            (lambda e: FileLock.open("other", kind="x"), ValueError, "'flock' or 'ofd', not 'x'"),
+            (lambda e: FileLock.open("other", kind="ofd", start=-1), ValueError, "start must be between 0"),
+            (lambda e: FileLock.open("other", start=5), ValueError, "kind='ofd'"),
+            (lambda e: FileLock.open("none", create=False), FileNotFoundError, "/none'"),
+            (lambda e: e.release(), RuntimeError, "is not held"),
+        ],
+        "length": [
+            (lambda e: FileLock.open("other", kind="ofd", length=1 << 64), ValueError, "length must be between")
+        ],
+    },
+)
+MAPPED_FILE: Rows = both(
+    files(lambda path: MappedFile.create(path, 10)),
+    files(MappedFile.open),
+    modes(lambda mode: MappedFile.create("other", 10, mode=mode)),
+    {
+        "type": [
+            (lambda e: MappedFile.create("other", "10"), TypeError, "size must be an int"),
+            (lambda e: e.resize("1"), TypeError, "size must be an int"),
+        ],
+        "value": [
+            (lambda e: MappedFile.create("other", 0), ValueError, "size must be between 1"),
+            (lambda e: MappedFile.open("none"), FileNotFoundError, "/none'"),
+            (lambda e: e.resize(10), ValueError, "cannot be shortened to 10 bytes"),
+        ],
+        "length": [
+            (lambda e: MappedFile.create("other", 1 << 64), ValueError, "size must be between 1"),
+            (lambda e: MappedFile.create("other", 1 << 60), OSError, "/other'"),
+        ],
+    },
+)
+RECORD_LOG: Rows = both(
+    files(RecordLog.open),
+    modes(lambda mode: RecordLog.open("other", mode=mode)),
+    {
+        "type": [
+            (lambda e: e.append(5), TypeError, "bytes-like"),
+            (lambda e: e.append_nowait("text"), TypeError, "bytes-like"),
+            (lambda e: e.append_many([None]), TypeError, "bytes-like"),
+            (lambda e: e.follow("x"), TypeError, "position must be an int"),
+            (lambda e: RecordLog.open("other", fsync="x"), TypeError, "fsync must be"),
+            (lambda e: RecordLog.open("other", max_bytes="1"), TypeError, "max_bytes must be an int"),
+        ],
+        "value": [
+            (lambda e: e.append(STRIDED), ValueError, "not contiguous"),
+            (lambda e: e.follow(-1), ValueError, "position must be between 0"),
+            (lambda e: e.follow(on_lost="x"), ValueError, "'raise' or 'skip', not 'x'"),
+            (lambda e: RecordLog.open("other", max_bytes=0), ValueError, "max_bytes must be between 1"),
+            (lambda e: RecordLog.open("other", keep=-1), ValueError, "keep must be between 0"),
+            (lambda e: RecordLog.open("none", create=False), FileNotFoundError, "/none'"),
+        ],
+        "length": [(lambda e: e.append(bytes(2 << 20)), ValueError, "2097152 bytes is more than max_record=1048576")],
+    },
+)
+
 TABLE: dict[str, Rows] = {
     "pipe": PIPE,
     "FIFO": FIFO,
@@ -448,4 +522,7 @@ TABLE: dict[str, Rows] = {
     "POSIX queue": POSIX_QUEUE,
     "POSIX semaphore": POSIX_SEMAPHORE,
     "shared memory": SHARED_MEMORY,
+    "file lock": FILE_LOCK,
+    "mapped file": MAPPED_FILE,
+    "record log": RECORD_LOG,
 }

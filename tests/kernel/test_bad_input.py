@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from aioipc import (
+    FileLock,
+    MappedFile,
     PosixMessageQueue,
     PosixSemaphore,
+    RecordLog,
     SharedMemory,
     SysVMessageQueue,
     SysVSemaphoreSet,
@@ -78,6 +81,9 @@ MADE: dict[str, Callable[[], Any]] = {
     "POSIX queue": lambda: PosixMessageQueue.create(NAME, max_messages=4, max_message_size=100),
     "POSIX semaphore": lambda: PosixSemaphore.create(NAME, 2),
     "shared memory": lambda: SharedMemory.create(1000, name=NAME),
+    "file lock": lambda: FileLock.open("lock"),
+    "mapped file": lambda: MappedFile.create("map", 1000),
+    "record log": lambda: RecordLog.open("log"),
 }
 
 
@@ -126,8 +132,13 @@ async def still_works(made: Any) -> None:
         case TwoEnds():
             await made.send(b"well")
             assert await made.receive() == b"well"
-        case SharedMemory() | SysVSharedMemory():
+        case SharedMemory() | SysVSharedMemory() | MappedFile():
             assert made.buffer[999] == 0
+        case FileLock():
+            async with made.held():
+                pass
+        case RecordLog():
+            assert await made.append(b"well") == 0
 
 
 @pytest.mark.parametrize("mechanism", TABLE)
@@ -159,6 +170,9 @@ STRANGER: dict[str, tuple[str, str]] = {
     "System V shared memory": (f"aioipc.SysVSharedMemory.open({KEY})", "shared memory forbid it: 'key 0x41494f70'"),
     "POSIX queue": (f"aioipc.PosixMessageQueue.open({NAME!r})", f"of this POSIX queue forbid it: '{NAME}'"),
     "POSIX semaphore": (f"aioipc.PosixSemaphore.open({NAME!r})", f"of this POSIX semaphore forbid it: '{NAME}'"),
+    "file lock": ("aioipc.FileLock.open('/dev/shm/locked/x')", "Permission denied: '/dev/shm/locked/x'"),
+    "mapped file": ("aioipc.MappedFile.open('/dev/shm/locked/x')", "Permission denied: '/dev/shm/locked/x'"),
+    "record log": ("aioipc.RecordLog.open('/dev/shm/locked/x')", "Permission denied: '/dev/shm/locked/x'"),
     "shared memory": (f"aioipc.SharedMemory.open({NAME!r})", f"of this shared memory forbid it: '{NAME}'"),
 }
 ASK = """
