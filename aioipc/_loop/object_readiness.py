@@ -9,6 +9,7 @@ ready cost nothing.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from time import monotonic
@@ -18,6 +19,7 @@ from .waits import Probe, Wait
 
 KEPT = 4  # waits for other probes that may go on
 LOOKING = 0.0002  # seconds that the loop looks by itself; 0: never
+NOT_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # a probe may need something that the system lacks for a while
 MOST_SKIPPED = 64  # waits in a row that go to a thread at once
 
 
@@ -86,8 +88,11 @@ class ObjectReadiness:
         except (BlockingIOError, InterruptedError):
             self._look_again()
             return
-        except OSError:  # whoever tries will see it
-            taken = None
+        except OSError as error:
+            if error.errno in NOT_NOW:
+                self._look_again()
+                return
+            taken = None  # whoever tries will see it
         if taken is not None:
             self.probe.keep(taken)
         self._in_vain = 0

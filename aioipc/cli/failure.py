@@ -10,6 +10,8 @@ import click
 
 from aioipc import IPCError
 
+from .humans import printable
+
 EXIT_NOTHING = 1
 EXIT_ERROR = 2
 EXIT_PIPE_CLOSED = 141
@@ -36,7 +38,8 @@ class CommandError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """The line, on standard error."""
-        click.echo(f"{self._command}: {self.message}", file=file, err=True)
+        text = "\n".join(printable(line) for line in self.message.split("\n"))
+        click.echo(f"{self._command}: {text}", file=file, err=True)
 
 
 class NothingError(CommandError):

@@ -15,10 +15,11 @@ from aioipc import Inventory, KernelObject, ObjectKind, inventory, limits
 from . import screen
 from .columns import COLUMNS, DEFAULT, Column, find_column, status
 from .failure import CommandError, errors_told
-from .humans import format_time, printable
+from .humans import format_time
 from .json_text import to_json
 from .limit_table import USAGE, limit_lines
 from .object_json import SCHEMA, inventory_json, limit_json, object_json
+from .parameters import Seconds
 from .selection import Selection, find_user, sort_words
 from .table import Shape, lay_out
 from .where import WhereError, parse_where
@@ -92,7 +93,7 @@ def _coloured_line(line: str, found: KernelObject) -> str:
 @click.option(
     "-w",
     "--watch",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(min=0.1),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",
@@ -202,5 +203,5 @@ def _words(text: str | None) -> list[str]:
 
 def _column(option: str, word: str) -> Column:
     if (column := find_column(word)) is None:
-        raise CommandError(f"{option}: there is no column {printable(word)!r}; there are {', '.join(COLUMNS)}")
+        raise CommandError(f"{option}: there is no column {word!r}; there are {', '.join(COLUMNS)}")
     return column

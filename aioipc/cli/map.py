@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from . import output
+from .parameters import Seconds
 from .target import TargetError, check_target, is_async
 
 COUNT = click.IntRange(min=1)
-SECONDS = click.FloatRange(min=0, min_open=True)
+SECONDS = Seconds(min=0, min_open=True)
 
 
 class CommandError(click.ClickException):
@@ -61,7 +62,7 @@ class CommandError(click.ClickException):
 @click.option("-q", "--quiet", is_flag=True, help="Neither progress nor summary.")
 @click.option(
     "--shutdown",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=25.0,
     show_default=True,
     metavar="SECONDS",

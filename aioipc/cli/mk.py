@@ -14,6 +14,7 @@ import click
 import aioipc
 from aioipc import ObjectKind
 
+from . import screen
 from .address import key_options, resolve_key
 from .failure import CommandError, errors_told
 from .json_text import to_json
@@ -107,9 +108,9 @@ def mk_command(kind: ObjectKind, name: str | None, exist_ok: bool, as_json: bool
     if as_json:
         shown_key = key or 0 if kind in SYSV else None  # as ls shows it: 0 is private
         record = {"kind": kind, "id": made.id, "name": made.name, "key": shown_key, "created": created}
-        click.echo(to_json(record).decode())
+        screen.show([to_json(record).decode()], utf8=True)
     else:
-        click.echo(made.id if made.name is None else made.name)
+        screen.show([str(made.id) if made.name is None else made.name])
 
 
 def check_order(kind: ObjectKind, name: str | None, key: int | None, options: dict[str, Any]) -> Order:
@@ -119,7 +120,7 @@ def check_order(kind: ObjectKind, name: str | None, key: int | None, options: di
         raise CommandError(f"--{wrong[0].replace('_', '-')} is not for {kind}")
     if kind in SYSV and name is not None:
         raise CommandError(f"a {kind} has no name, but a --key, or none and is private to those who know its id")
-    if kind not in SYSV and name is None:
+    if kind not in SYSV and not name:
         raise CommandError(f"a {kind} needs {'a path' if kind == 'fifo' else 'a name such as /jobs'}")
     if kind not in SYSV and key is not None:
         raise CommandError(f"a {kind} has a name and no key")
@@ -219,6 +220,8 @@ def _fifo(order: Order, exist_ok: bool) -> Made:
             raise CommandError(f"{order.name}: is there already, and no FIFO") from error
         if not exist_ok:
             raise FileExistsError(error.errno, "exists already; --exist-ok takes it as it is", order.name) from None
+    except OSError as error:  # which does not say where
+        raise OSError(error.errno, error.strerror, order.name) from None
     else:
         os.chmod(order.name, order.mode)  # the umask may have taken some away
     return Made(name=order.name)

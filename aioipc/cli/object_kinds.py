@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import get_args
 
 from aioipc import ObjectKind
@@ -25,17 +26,17 @@ _BY_WORD: dict[str, ObjectKind] = {
 }
 
 
-def parse_kind(text: str) -> ObjectKind:
-    """The kind that a long or short name stands for; `ValueError` lists them."""
+def parse_kind(text: str, kinds: Collection[ObjectKind] = ALL_KINDS) -> ObjectKind:
+    """The kind that a long or short name stands for; `ValueError` lists those of ``kinds``."""
     if (kind := _BY_WORD.get(text.lower())) is not None:
         return kind
-    words = [f"{kind} ({KINDS[kind]})" if KINDS.get(kind, kind) != kind else kind for kind in ALL_KINDS]
+    words = [f"{kind} ({KINDS[kind]})" if KINDS.get(kind, kind) != kind else kind for kind in kinds]
     raise ValueError(f"the kinds are {', '.join(words)}")
 
 
 def parse_kind_to_make(text: str) -> ObjectKind:
     """A kind that mk can make."""
-    kind = parse_kind(text)
+    kind = parse_kind(text, KINDS)
     if kind not in KINDS:
         raise ValueError(f"a {kind} goes with its process: aioipc recv --listen makes one")
     return kind

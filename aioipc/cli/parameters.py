@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -99,4 +100,19 @@ def reading_each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Pa
 
 
 ID = click.IntRange(min=0, max=(1 << 31) - 1)
-SECONDS = click.FloatRange(min=0)
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds, which is finite."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's types do it."""
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds(min=0)

@@ -13,6 +13,7 @@ import aioipc
 from aioipc import KernelObject, OrphanResult, OwnerRecord
 
 from .failure import explain
+from .humans import printable
 
 Status = Literal["removed", "would_remove", "gone", "kept", "failed"]
 _MOST_NAMED = 3
@@ -36,7 +37,7 @@ class Outcome:
     @property
     def line(self) -> str:
         """It in words."""
-        return f"{self.status.replace('_', ' ')} {self.label}" + (f": {self.reason}" if self.reason else "")
+        return printable(f"{self.status.replace('_', ' ')} {self.label}" + (f": {self.reason}" if self.reason else ""))
 
     @property
     def record(self) -> dict[str, object]:

@@ -12,8 +12,10 @@ import click
 import aioipc
 from aioipc import KernelObject, ObjectKind
 
+from . import screen
 from .failure import EXIT_NOTHING, CommandError, errors_told
 from .finding import look
+from .humans import printable
 from .json_text import to_json
 from .object_kinds import parse_kind
 from .parameters import ID, parse_duration, parse_key, reading, reading_each
@@ -77,10 +79,13 @@ def rm_command(
       aioipc rm --all sem
     """
     named = bool(names or ids or keys)
-    if named + orphans + bool(all_kinds) != 1:
-        raise CommandError("say what to remove: names, -i and -k; or --orphans; or --all KIND")
     if older_than is not None and not orphans:
         raise CommandError("--older-than goes with --orphans")
+    if "" in names:
+        raise CommandError("an empty name is nobody's")
+    if (ways := named + orphans + bool(all_kinds)) != 1:
+        text = "say what to remove" if not ways else "only one of these at a time"
+        raise CommandError(f"{text}: names, -i and -k; or --orphans; or --all KIND")
     if orphans and options["force"]:
         raise CommandError("--orphans never removes what is in use, so --force does not go with it")
     with errors_told():
@@ -139,7 +144,7 @@ def confirm(found: Sequence[KernelObject], force: bool) -> None:
     if not os.isatty(0):
         raise CommandError(f"--all would remove {len(concerned)} objects: agree with --yes; nothing was removed")
     for each in concerned[:_MOST_SHOWN]:
-        click.echo(f"  {label_of(each)} of {each.user}", err=True)
+        click.echo(f"  {printable(label_of(each))} of {each.user}", err=True)
     if (more := len(concerned) - _MOST_SHOWN) > 0:
         click.echo(f"  and {more} more", err=True)
     if not click.confirm(f"Remove {len(concerned)} object{'s' if len(concerned) > 1 else ''}?", err=True):
@@ -149,8 +154,13 @@ def confirm(found: Sequence[KernelObject], force: bool) -> None:
 def show(outcomes: Sequence[Outcome], as_json: bool, silent: Collection[Status]) -> None:
     """Print what came of them; in words not what is of a silent status."""
     if as_json:
-        click.echo(to_json({"schema": SCHEMA, "objects": [each.record for each in outcomes]}).decode())
+        record = {"schema": SCHEMA, "objects": [each.record for each in outcomes]}
+        screen.show([to_json(record).decode()], utf8=True)
         return
     for each in outcomes:
-        if each.status not in silent:
-            click.echo(each.line, err=not each.is_well)
+        if each.status in silent:
+            continue
+        if each.is_well:
+            screen.show([each.line])
+        else:
+            click.echo(each.line, err=True)

@@ -46,7 +46,7 @@ def show_command(name: str, kind: str | None, as_json: bool, exact: bool) -> Non
     """
     kinds = KINDS if kind is None else find_kinds(kind)
     if not kinds:
-        raise CommandError(f"there is no kind {printable(kind or '')!r}; there are {', '.join(KINDS)}")
+        raise CommandError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
     with errors_told():
         found = inventory(kinds, folders=[name] if _is_fifo_or_socket(name) else [])
     one = _only(name, found.find(name))
@@ -70,10 +70,10 @@ def _is_fifo_or_socket(path: str) -> bool:
 
 def _only(name: str, found: tuple[KernelObject, ...]) -> KernelObject:
     if not found:
-        raise NothingError(f"there is no object {printable(name)!r}; aioipc ls lists what there is")
+        raise NothingError(f"there is no object {name!r}; aioipc ls lists what there is")
     if len(found) > 1:
         candidates = "".join(f"\n  --kind {each.kind}: {printable(each.label)}" for each in found)
         same = len({each.kind for each in found}) < len(found)
         hint = "; name one by its id" if same else ""
-        raise CommandError(f"{len(found)} objects are called {printable(name)!r}{hint}:{candidates}")
+        raise CommandError(f"{len(found)} objects are called {name!r}{hint}:{candidates}")
     return found[0]

@@ -63,8 +63,7 @@ def _queue(name: str, users: OpenFiles) -> KernelObject | None:
         messages=attributes.messages,
         max_messages=attributes.max_messages,
         max_message_size=attributes.max_message_size,
-        created=status.st_mtime,  # sending and receiving change the other two times only
-        last_used=status.st_atime,
+        last_used=status.st_mtime,  # each message changes all its times, so nothing tells when it was made
     )
 
 

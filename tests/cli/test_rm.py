@@ -246,8 +246,9 @@ def test_what_killed_processes_left(aioipc_command: Command) -> None:
     ("words", "why"),
     [
         ("", "say what to remove"),
-        ("--all sem -i 5", "say what to remove"),
-        ("/x --orphans", "say what to remove"),
+        ("--all sem -i 5", "only one of these at a time"),
+        ("/x --orphans", "only one of these at a time"),
+        ("--older-than 1h", "--older-than goes with --orphans"),
         ("/x --older-than 1h", "--older-than goes with --orphans"),
         ("--orphans --force", "never removes what is in use"),
         ("--all fifo --yes", "--all is not for fifo"),
