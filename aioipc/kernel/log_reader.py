@@ -179,16 +179,18 @@ class LogReader(ObjectReceiveStream[LogRecord]):
     def _go_on(self) -> None:
         """Open the file that begins where this one ends."""
         end = self._cursor.position
-        file = self._find(end)
+        file = self._find(end, beside=self._file)
         self._files += 1
         self._take(file, end)
 
-    def _find(self, position: int) -> OpenedFile:
-        """Open the file with this position, or else the oldest one behind it."""
+    def _find(self, position: int, *, beside: os.stat_result | None = None) -> OpenedFile:
+        """Open the file with this position, or else the oldest one behind it; not the one that was read already."""
         best: OpenedFile | None = None
         for file in open_all(self._path, self._known_serial()):
             base = file.header.base
-            there = base <= position < file.end or (base == position and not self._is_read(file))
+            there = base <= position < file.end or base == position
+            if beside is not None and os.path.samestat(os.fstat(file.fd), beside):
+                there, base = False, -1
             if there or (base > position and (best is None or base < best.header.base)):
                 best, file = file, best
             if file is not None:
@@ -198,10 +200,6 @@ class LogReader(ObjectReceiveStream[LogRecord]):
         if best is None:
             raise ObjectRemovedError(errno.ENOENT, "the log was removed", self._path)
         return best
-
-    def _is_read(self, file: OpenedFile) -> bool:
-        """Whether this is the file that is being read, and that to its end: an empty one begins where it ends."""
-        return os.path.samestat(os.fstat(file.fd), self._file) and self._cursor.position == file.end
 
     def _known_serial(self) -> int:
         if self._serial is None:  # it was empty when it was opened

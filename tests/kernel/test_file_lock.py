@@ -22,7 +22,7 @@ from aioipc import ClosedResourceError, FileLock, ObjectRemovedError, WouldBlock
 from aioipc.testing.conformance.storm import Storm
 from tests.harness.c_programs import need
 from tests.harness.hostile import NOBODY, open_to_all, run_confined
-from tests.harness.processes import eventually_async
+from tests.harness.processes import eventually, eventually_async
 from tests.harness.scripts import run_script, running_script
 
 KINDS = ("flock", "ofd")
@@ -51,10 +51,10 @@ def waiting_threads() -> int:
     return found
 
 
-def somebody_waits(path: Path) -> Callable[[], bool]:
-    """Whether a thread or a program waits in the kernel for a lock of the file."""
-    inode = f":{path.stat().st_ino} "
-    return lambda: any(" -> " in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+def somebody_waits(path: Path, how: str = "") -> Callable[[], bool]:
+    """Whether a thread or a program waits in the kernel for a lock of the file, to READ or to WRITE."""
+    words = (" -> ", how, f":{path.stat().st_ino} ")
+    return lambda: any(all(word in line for word in words) for line in Path("/proc/locks").read_text().splitlines())
 
 
 def is_free(path: Path, kind: Any, shared: bool = False) -> bool:
@@ -145,6 +145,40 @@ async def test_who_wants_less_than_the_cancelled_one_before(pair: tuple[FileLock
     async with asyncio.timeout(30):
         await second
     assert other.statistics().held == "shared"
+
+
+async def test_cancelled_when_the_thread_has_got_it(pair: tuple[FileLock, FileLock], path: Path, kind: Any) -> None:
+    one, other = pair
+    await one.acquire()
+    waiting = asyncio.create_task(other.acquire())
+    await eventually_async(somebody_waits(path))
+    one.release()
+    eventually(lambda: not is_free(path, kind))  # and the loop does not turn
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    await eventually_async(lambda: is_free(path, kind))
+    one.acquire_nowait()
+
+
+async def test_threads_that_want_different_things(pair: tuple[FileLock, FileLock], path: Path) -> None:
+    """What one of them has got for a later task is not in the way of the first one."""
+    one, other = pair
+    for _ in range(8):
+        await one.acquire()
+        first, second, third = [asyncio.create_task(other.acquire(shared=shared)) for shared in (False, True, False)]
+        await eventually_async(lambda: other.statistics().waiting == 3 and somebody_waits(path)(), 20)
+        first.cancel()
+        await eventually_async(somebody_waits(path, "READ"), 20)  # and a thread of the first one goes on, as a rule
+        one.release()
+        async with asyncio.timeout(20):
+            await second
+            assert other.statistics().held == "shared"
+            other.release()
+            await third
+        assert first.cancelled()
+        assert other.statistics().held == "exclusive"
+        other.release()
 
 
 HOLDER = """

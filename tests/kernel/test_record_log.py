@@ -10,12 +10,14 @@ import os
 import pickle
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 import aioipc
-from aioipc import ClosedResourceError, LogReader, ObjectRemovedError, RecordLog, RecordsLostError, WouldBlock
+from aioipc import ClosedResourceError, FileLock, LogReader, ObjectRemovedError, RecordLog, RecordsLostError, WouldBlock
+from aioipc.kernel import log_writer
 from aioipc.wire.records import HEADER_SIZE, OVERHEAD
 from tests.harness.hostile import NOBODY, TINY_SHM, open_to_all, run_confined
 from tests.harness.processes import eventually_async, open_descriptors
@@ -246,6 +248,51 @@ async def test_rotation(path: Path) -> None:
         await log.append(b"end")
         assert await receive(live, 1) == [b"end"]
         assert path.with_name("log.1").stat().st_size == HEADER_SIZE
+
+
+async def test_an_old_file_that_was_cut_off(path: Path) -> None:
+    """What is missing is told once, and the next file is read."""
+    async with asyncio.timeout(50), RecordLog.open(path) as log:
+        end = 0
+        for number in range(3):
+            end = await log.append(b"%d" % number)
+        await log.rotate()
+        await log.append(b"3")
+        os.truncate(path.with_name("log.1"), HEADER_SIZE + end + 5)
+        reader = log.follow("oldest")
+        assert await receive(reader, 2) == [b"0", b"1"]
+        with pytest.raises(RecordsLostError) as caught:
+            await reader.receive()
+        assert (caught.value.position, caught.value.resume) == (end, end + OVERHEAD + 1)
+        assert await receive(reader, 1) == [b"3"]
+
+
+async def test_nobody_appends_during_a_rotation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to the old file nor to the new one: what came to the old one then would be read by nobody."""
+
+    def is_locked() -> bool:
+        lock = FileLock.open(path)
+        try:
+            lock.acquire_nowait()
+        except WouldBlock:
+            return True
+        finally:
+            lock.close()
+        return False
+
+    locked = []
+
+    def put_in_place(*arguments: Any, put_in_place: Callable[..., None] = log_writer.put_in_place) -> None:
+        locked.append(is_locked())
+        put_in_place(*arguments)
+        locked.append(is_locked())
+
+    monkeypatch.setattr(log_writer, "put_in_place", put_in_place)
+    async with RecordLog.open(path) as log:
+        await log.append(b"x")
+        await log.rotate()
+        assert locked == [True, True]
+        assert not is_locked()
 
 
 async def test_keeping_nothing(path: Path) -> None:
