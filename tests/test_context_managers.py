@@ -152,6 +152,27 @@ async def SysVSemaphoreSet(stack: AsyncExitStack) -> Manager:
     return aioipc.SysVSemaphoreSet.create(None, [1])
 
 
+@maker
+async def FileLock(stack: AsyncExitStack) -> Manager:
+    return aioipc.FileLock.open(f"{stack.enter_context(tempfile.TemporaryDirectory())}/lock")
+
+
+@maker
+async def MappedFile(stack: AsyncExitStack) -> Manager:
+    return aioipc.MappedFile.create(f"{stack.enter_context(tempfile.TemporaryDirectory())}/file", 100)
+
+
+@maker
+async def RecordLog(stack: AsyncExitStack) -> Manager:
+    return aioipc.RecordLog.open(f"{stack.enter_context(tempfile.TemporaryDirectory())}/log", fsync=0.1)
+
+
+@maker
+async def LogReader(stack: AsyncExitStack) -> Manager:
+    path = f"{stack.enter_context(tempfile.TemporaryDirectory())}/log"
+    return (await stack.enter_async_context(aioipc.RecordLog.open(path))).follow()
+
+
 def test_none_is_missing() -> None:
     public = {name: getattr(aioipc, name) for name in aioipc.__all__}
     managers = {name for name, value in public.items() if inspect.isclass(value) and hasattr(value, "__aenter__")}

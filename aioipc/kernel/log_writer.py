@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
+from aioipc._sys.allocation import reserve
 from aioipc.exceptions import BrokenResourceError, ObjectRemovedError
 from aioipc.wire.records import HEADER_SIZE, LogHeader, encode
 
@@ -47,14 +48,19 @@ class LogWriter:
         self.rotations: int = 0
         self.repaired: int = 0  # bytes cut off
 
-    def write(self, bodies: Sequence[Buffer]) -> list[int]:
-        """Append the records, all or none, and return their positions; begin a new file before, if it is time."""
+    def write(self, bodies: Sequence[Buffer], before: Callable[[os.stat_result], None] | None) -> list[int]:
+        """Append the records, all or none, and return their positions; begin a new file before, if it is time.
+
+        ``before`` is called with the file as the last thing that may fail before the records are there.
+        """
         header = self._prepare()
         data, positions = self._encode(header, bodies)
         if self._max_bytes is not None and HEADER_SIZE < self._end > self._max_bytes - len(data):
             header = self._rotate(header)
             data, positions = self._encode(header, bodies)
-        self._put(data)
+        if before is not None:
+            before(self.file)
+        self._put(data, together=len(bodies) > 1)
         self._end += len(data)
         self.appended += len(bodies)
         self.appended_bytes += sum(map(len, bodies))
@@ -107,9 +113,13 @@ class LogWriter:
             at += len(piece)
         return b"".join(pieces), positions
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes, *, together: bool) -> None:
+        """Write; of several records, for which there must be room first, or others would see some of what fails."""
+        fd = self.lock.fileno()
         try:
-            write_all(self.lock.fileno(), data, self._end)
+            if together:
+                reserve(fd, self._end, len(data))
+            write_all(fd, data, self._end)
         except OSError as error:
             number = error.errno or errno.EIO
             text = f"{_NO_ROOM.get(number, os.strerror(number))}; nothing was appended"
@@ -130,8 +140,8 @@ class LogSync(FileSync):
         self._path = path
         self._file: os.stat_result | None = None
 
-    def wrote(self, file: os.stat_result) -> None:
-        """Note that a file, which the path leads to, was written to.
+    def will_write(self, file: os.stat_result) -> None:
+        """Note that a file, which the path leads to, is going to be written to.
 
         Its descriptor is opened anew: a copy of the one that has the lock would keep the lock.
         """

@@ -52,7 +52,7 @@ class MappedFile(Segment):
         size = _check_file(fd, path)
         super().__init__(map_file(fd, size, readonly=readonly), size, f"mapped file {path}", readonly=readonly)
         self._fd = fd
-        self._remove = remove
+        self._remover = os.getpid() if remove else None
         self._sync: FileSync | None = None
         self.path: str = path
 
@@ -191,7 +191,7 @@ class MappedFile(Segment):
     def _before_unmapping(self) -> None:
         if self._sync is not None:
             self._sync.close()
-        if self._remove:
+        if self._remover == os.getpid():  # not in a forked child
             unlink_if_same(self.path, os.fstat(self._fd))
 
     def _after_unmapping(self) -> None:

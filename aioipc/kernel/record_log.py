@@ -75,6 +75,7 @@ class RecordLog(AsyncResource):
         self._syncing: set[asyncio.Task[None]] = set()
         self._readers: set[LogReader] = set()
         self._broken = False
+        self._unsynced = False
         self._closed = False
 
     @classmethod
@@ -152,7 +153,8 @@ class RecordLog(AsyncResource):
     def append_nowait(self, body: Buffer) -> int:
         """Append a record as `append` does, or raise `WouldBlock` where somebody else is appending.
 
-        With ``fsync="always"`` it blocks the thread until the record is on the disk.
+        With ``fsync="always"``, and with a number of seconds where no event loop runs, it blocks the thread until the
+        record is on the disk.
         """
         checked = self._check(body)
         writer = self._usable()
@@ -161,14 +163,11 @@ class RecordLog(AsyncResource):
             (position,) = self._write(writer, [checked])
         finally:
             writer.lock.release()
-        if self._fsync == "always":
-            try:
-                self._sync.sync_now()
-            except OSError:
-                self._broken = True
-                raise
-        elif self._fsync != "never" and (loop := _get_running_loop()) is not None:
-            self._schedule(self._fsync, loop)
+        loop = _get_running_loop()
+        if self._fsync == "always" or (self._fsync != "never" and loop is None):
+            self._sync_now()
+        elif self._fsync != "never":
+            self._schedule(self._fsync)
         return position
 
     async def rotate(self) -> None:
@@ -185,9 +184,13 @@ class RecordLog(AsyncResource):
         try:
             writer.rotate()
             if self._fsync != "never":
-                self._sync.wrote(writer.file)
+                with suppress(OSError):  # the next append tries again
+                    self._sync.will_write(writer.file)
+                self._unsynced = True
         finally:
             writer.lock.release()
+        if isinstance(self._fsync, (int, float)):
+            self._schedule(self._fsync)
 
     async def sync(self) -> None:
         """Bring all records that are in the file now to the disk, whoever has appended them (``fsync(2)`` in a thread).
@@ -198,7 +201,7 @@ class RecordLog(AsyncResource):
         writer = self._usable()
         await writer.lock.acquire()
         try:
-            self._sync.wrote(os.fstat(writer.lock.fileno()))
+            self._sync.will_write(os.fstat(writer.lock.fileno()))
         finally:
             writer.lock.release()
         await self._bring_to_disk()
@@ -267,7 +270,7 @@ class RecordLog(AsyncResource):
         Raises `OSError` where the disk fails. Cancelled: it is closed all the same, whatever is on the disk.
         """
         try:
-            if not self._closed and not self._broken and (self._timer is not None or self._syncing):
+            if not self._closed and not self._broken and (self._unsynced or self._syncing):
                 await self._bring_to_disk()
         finally:
             self.close()
@@ -313,22 +316,32 @@ class RecordLog(AsyncResource):
 
     def _write(self, writer: LogWriter, bodies: list[Buffer]) -> list[int]:
         """Append, with the lock held."""
-        positions = writer.write(bodies)
-        if self._fsync != "never":
-            self._sync.wrote(writer.file)
+        if self._fsync == "never":
+            return writer.write(bodies, None)
+        positions = writer.write(bodies, self._sync.will_write)
+        self._unsynced = True
         return positions
 
     async def _bring_to_disk(self) -> None:
+        self._unsynced = False
         try:
             await self._sync.run()
         except OSError:
             self._broken = True  # the kernel forgets what it could not write, and the next fsync would say nothing
             raise
 
-    def _schedule(self, seconds: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def _sync_now(self) -> None:
+        self._unsynced = False
+        try:
+            self._sync.sync_now()
+        except OSError:
+            self._broken = True
+            raise
+
+    def _schedule(self, seconds: float) -> None:
         """Have it brought to the disk in a while."""
         if self._timer is None:
-            loop = loop or asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
             self._timer = loop.call_later(seconds, self._sync_later, loop)
 
     def _sync_later(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +186,19 @@ def test_wrong_arguments(path: Path) -> None:
             call()
     with pytest.warns(ResourceWarning, match="unclosed <MappedFile"):
         MappedFile.create(path, 10, exist_ok=True)
+
+
+def test_a_forked_child_does_not_remove_it(tmp_path: Path) -> None:
+    with MappedFile.create(tmp_path / "file", 4096, remove=True) as memory:
+        for end in (memory.close, lambda: None):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # from 3.12 on of threads at a fork
+                pid = os.fork()
+            if not pid:
+                try:
+                    end()
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+            assert (tmp_path / "file").exists()
+    assert not (tmp_path / "file").exists()

@@ -8,7 +8,9 @@ import asyncio
 import errno
 import os
 import pickle
-from collections.abc import AsyncIterator, Callable
+import resource
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -452,6 +454,62 @@ READER = """
                 print(error.strerror)
     asyncio.run(main())
 """
+
+
+async def test_without_a_descriptor_for_the_sync_nothing_is_appended(path: Path) -> None:
+    async with RecordLog.open(path, fsync="always") as log:
+        with limited_descriptors(0), pytest.raises(OSError, match="Too many open files"):
+            await log.append(b"once")
+        await log.append(b"once")
+        assert await bodies(log.read()) == [b"once"]
+
+
+@contextmanager
+def limited_descriptors(left: int) -> Iterator[None]:
+    """Have no more descriptors than are open, but for ``left``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.dup(0)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_nobody_sees_a_part_of_what_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several records are written at once; where they do not fit, not even the first pages of them."""
+    async with RecordLog.open(path) as log, RecordLog.open(path, readonly=True) as other:
+        await log.append(b"good")
+        reader = other.follow("oldest")
+        assert (await reader.receive()).body == b"good"
+        sizes = {path.stat().st_size}
+        cut = os.ftruncate  # what would take a part away again
+        monkeypatch.setattr(os, "ftruncate", lambda fd, size: (sizes.add(path.stat().st_size), cut(fd, size)))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+        try:
+            with pytest.raises(OSError, match="nothing was appended"):
+                await log.append_many([bytes(100)] * 5000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert len(sizes) == 1
+        await log.append_many([b"more", b"and more"])
+        assert await receive(reader, 2) == [b"more", b"and more"]
+
+
+async def test_seconds_outside_of_a_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could do it later, so it is done at once."""
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(fd), fsync(fd)))
+    log = RecordLog.open(path, fsync=1000.0)
+    await asyncio.to_thread(log.append_nowait, b"x")
+    assert synced
+    synced.clear()
+    await log.rotate()
+    await log.aclose()
+    assert synced
 
 
 async def test_reading_without_permission_to_write() -> None:
