@@ -18,15 +18,16 @@ import os
 import time
 from functools import lru_cache
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from aioipc._sys import failpoints, procfs
 from aioipc._sys.file_identity import FileIdentity
 
 from . import state_directory
 from .free_descriptors import descriptor_limit
-from .owner_records import ObjectKind, OwnerRecord, encode, file_name, find_files, lock_shared, place, read
+from .owner_records import ObjectKind, encode, file_name, lock_shared
 from .pipes import above_stdio
+from .record_search import Wanted, find_record
 
 UNFINISHED = 0o111
 """Permissions that a new object has until its record says which one it is."""
@@ -78,26 +79,23 @@ class Claim:
         *,
         id: int | None = None,
         key: int | None = None,
+        changed: int | None = None,
         file: FileIdentity | None = None,
     ) -> Self:
         """Lock the record of an object that exists and is open, if there is one that may be opened.
 
-        Where a clean-up is at work on it, wait for that for a moment; look then whether the object is still there.
+        A System V object is told by its ``id``, its ``key`` (0 for a private one, ``None`` where nobody knows) and its
+        ctime. Where a clean-up is at work on it, wait for that for a moment; look then whether the object is still
+        there. Raises `OSError` with EMFILE or ENFILE where there are no descriptors left.
         """
         claim = cls(kind)
-        wanted = _Wanted(name, id, key, file)
-        prefixes = (place(kind, name=name, id=id), place(kind))
         try:
-            for _ in range(_TRIES):  # a record that is completed gets another name
-                with state_directory.existing() as directories:
-                    paths = [
-                        os.path.join(each.path, found) for each in directories for found in find_files(each, prefixes)
-                    ]
-                tried = [claim._lock_if(wanted, path, finished) for finished in (True, False) for path in paths]
-                if claim._fd >= 0 or all(tried):
-                    break
+            claim._lock(find_record(Wanted(kind, name, id, key, changed, file)))
         except OSError as error:  # it can be used without
-            state_directory.logger.debug("the owner record of %s was not looked for: %s", name or id, error)
+            if (limit := descriptor_limit(error.errno)) is not None:
+                text = f"no descriptor is free for the owner record of an object that is opened: {limit}"
+                raise OSError(error.errno, text) from None
+            state_directory.say_once("objects are opened without a look for their owner records", str(error))
         return claim
 
     @property
@@ -174,47 +172,20 @@ class Claim:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         return True
 
+    def _lock(self, found: tuple[int, str] | None) -> None:
+        """Take over a record and lock it as a user; where somebody keeps it locked alone for long, have none."""
+        if found is not None:
+            self._fd, self._path = above_stdio(found[0]), found[1]
+            if not lock_shared(self._fd):
+                self.end()
+
     def _append(self, fields: dict[str, object]) -> None:
         if self._fd >= 0:
             try:
                 os.write(self._fd, encode(fields))
             except OSError as error:
-                state_directory.warn_once(f"{self._path}: {error.strerror}")
-
-    def _lock_if(self, wanted: _Wanted, path: str, finished: bool) -> bool:
-        """Lock the record there if it is the one and none is locked yet; False where it is not there any more."""
-        if self._fd >= 0:
-            return True
-        try:
-            fd = above_stdio(os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
-        except FileNotFoundError:
-            return False
-        try:
-            record = read(fd, path)
-            if record is not None and wanted.is_in(record, finished) and lock_shared(fd):
-                self._fd, self._path, fd = fd, path, -1
-        except ValueError as error:
-            state_directory.say_once(str(error))
-        finally:
-            if fd >= 0:
-                os.close(fd)
-        return True
-
-
-class _Wanted(NamedTuple):
-    """An object whose record is looked for."""
-
-    name: str | None
-    id: int | None
-    key: int | None
-    file: FileIdentity | None
-
-    def is_in(self, record: OwnerRecord, finished: bool) -> bool:
-        """Whether that is its record; where it need not be finished, one by whose maker it may just have been made."""
-        if record.made:
-            return (record.name, record.id, record.file) == (self.name, self.id, self.file)
-        found_by = self.key if self.name is None else self.name
-        return not finished and found_by is not None and found_by == (record.key if self.name is None else record.name)
+                if error.errno != errno.EBADF:  # of a user who may only read it; who cleans up keeps what has changed
+                    state_directory.warn_once(f"{self._path}: {error.strerror}")
 
 
 def _maker() -> dict[str, object]:

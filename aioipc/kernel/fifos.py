@@ -194,7 +194,11 @@ async def _make_and_open(
             if mode is not None and made is None and _has_vanished(name, error):
                 continue  # make it after all
             raise
-        claim = made.claim if made is not None else Claim.join("fifo", name, file=file_identity(fd))
+        try:
+            claim = made.claim if made is not None else Claim.join("fifo", name, file=file_identity(fd))
+        except BaseException:
+            os.close(fd)
+            raise
         if made is not None or os.fstat(fd).st_nlink:
             return fd, name, claim
         os.close(fd)  # a clean-up was at it, for which joining waits

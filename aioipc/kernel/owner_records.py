@@ -15,6 +15,7 @@ Rejected: a daemon that tracks objects, which must be running, and removes what 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -91,6 +92,18 @@ def read_records(kinds: Collection[ObjectKind] | None = None) -> list[OwnerRecor
     return sorted((each for each in found if kinds is None or each.kind in kinds), key=lambda each: each.created)
 
 
+def has_successor(record: OwnerRecord) -> bool:
+    """Return whether a later System V object got the same id, on the same boot and in a namespace of the same number.
+
+    Then that of the record is gone, though the later one may look the same: ctime counts in seconds, and a container
+    that starts again may have made both within one.
+    """
+    with state_directory.existing() as directories:
+        others = [other for each in directories for other in _records(each, place(record.kind, id=record.id))]
+    like = record.id, record.boot_id, record.ipc_namespace
+    return any((each.id, each.boot_id, each.ipc_namespace) == like and each.created > record.created for each in others)
+
+
 def sweep_unwritten() -> None:
     """Take away the records whose makers were killed before the first line was whole, and so before they made anything.
 
@@ -162,6 +175,17 @@ def decode(data: bytes, path: str) -> OwnerRecord | None:
         raise ValueError(f"{path} is no owner record: {error}") from None
 
 
+def open_record(path: str) -> int:
+    """Open a record to lock it, and to write to it, if that can be; a directory may be there to be read only."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        return os.open(path, os.O_RDWR | os.O_APPEND | flags)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+    return os.open(path, os.O_RDONLY | flags)
+
+
 def read(fd: int, path: str) -> OwnerRecord | None:
     """Read the record that is open; as `decode`."""
     return decode(os.pread(fd, _LARGEST, 0), path)
@@ -178,7 +202,7 @@ def locked_alone(path: str) -> Iterator[tuple[int, LockState]]:
     alive has it, and another clean-up is at work on it. ``"gone"``: there is no record any more.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_record(path)
     except FileNotFoundError:
         yield -1, "gone"
         return

@@ -142,7 +142,11 @@ class PosixMessageQueue(ObjectReceiveStream[PosixMessage], ObjectSendStream[Buff
             fd = above_stdio(posix_mq.open_queue(name, _ACCESS[access]))
         except OSError as error:
             raise _explained(error, name) from None
-        claim = Claim.join("posix-queue", name, file=file_identity(fd))
+        try:
+            claim = Claim.join("posix-queue", name, file=file_identity(fd))
+        except BaseException:
+            os.close(fd)
+            raise
         if not os.fstat(fd).st_nlink:  # a clean-up was at it, for which joining waits
             os.close(fd)
             raise _explained(FileNotFoundError(errno.ENOENT, ""), name)

@@ -114,7 +114,11 @@ class PosixSemaphore(AsyncResource):
             found = posix_sem.open_semaphore(name)
         except OSError as error:
             raise _explained(error, name) from None
-        claim = Claim.join("posix-semaphore", name, file=found.identity)
+        try:
+            claim = Claim.join("posix-semaphore", name, file=found.identity)
+        except BaseException:
+            found.close()
+            raise
         if posix_sem.identity(name) != found.identity:  # a clean-up was at it, for which joining waits
             found.close()
             raise _explained(FileNotFoundError(errno.ENOENT, ""), name)

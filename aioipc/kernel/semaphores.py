@@ -140,7 +140,7 @@ class SysVSemaphoreSet(SysVObject):
         else:
             sysv.check_platform()
             number = check_range("id", id, 0, (1 << 31) - 1)
-            claim = Claim.join("sysv-semaphores", id=number)
+            claim = cls._join(number, _key_of(number))
         return cls._found(number, key, claim)
 
     @classmethod
@@ -393,6 +393,14 @@ class SysVSemaphoreSet(SysVObject):
 
     def _close_places(self) -> None:
         self._places.close()
+
+
+def _key_of(id: int) -> int | None:
+    """Return the key of a set, 0 for a private one; ``None`` where we may not look."""
+    try:
+        return sysv_semaphores.status(id).owner.key
+    except OSError:
+        return None
 
 
 def _line(operations: tuple[Operation, ...]) -> Hashable:

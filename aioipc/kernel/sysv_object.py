@@ -72,7 +72,7 @@ class SysVObject(AsyncResource):
             if made:
                 break
             claim.end(gone=True)
-            claim = Claim.join(cls._record_kind, id=id, key=key)
+            claim = cls._join(id, key)
             if cls._exists(id):  # no clean-up was at it, for which joining waits
                 return id, claim, False
         changed = cls._ctime(id)
@@ -89,9 +89,14 @@ class SysVObject(AsyncResource):
         """Find an object by its key; return its id and the claim to it."""
         while True:
             id = find(get, cls._kind, key)
-            claim = Claim.join(cls._record_kind, id=id, key=key)
+            claim = cls._join(id, key)
             if cls._exists(id):  # no clean-up was at it, for which joining waits
                 return id, claim
+
+    @classmethod
+    def _join(cls, id: int, key: int | None) -> Claim:
+        """Lock the record of an object that is there; ``key`` is 0 for a private one, ``None`` where nobody knows."""
+        return Claim.join(cls._record_kind, id=id, key=key, changed=cls._ctime(id))
 
     @classmethod
     def _ctime(cls, id: int) -> int | None:

@@ -176,12 +176,12 @@ class SysVMessageQueue(SysVObject, ObjectReceiveStream[SysVMessage], ObjectSendS
         sysv.check_platform()
         number = check_range("id", id, 0, (1 << 31) - 1)
         try:
-            found = sysv_messages.status(number).owner.key
+            found: int | None = sysv_messages.status(number).owner.key
         except PermissionError:
-            found = 0
+            found = None
         except OSError as error:
             raise FileNotFoundError(errno.ENOENT, f"there is no {_KIND} with the id {number}") from error
-        return cls(number, found or None, Claim.join("sysv-queue", id=number, key=found or None))
+        return cls(number, found or None, cls._join(number, found))
 
     async def send(self, item: Buffer, *, type: int = 1) -> None:
         """Put a message in; wait while the queue is full (``msgsnd(2)``).

@@ -98,7 +98,7 @@ class SysVSharedMemory(Segment):
     @classmethod
     def _made(cls, ident: int, key: int | None, claim: Claim) -> Self:
         """Attach a new segment, or leave nothing of it."""
-        claim.complete(id=ident, changed=_ctime(ident))
+        claim.complete(id=ident, changed=_key_and_ctime(ident)[1])
         try:
             return cls(ident, key, readonly=False, claim=claim)
         except OSError as error:
@@ -110,7 +110,8 @@ class SysVSharedMemory(Segment):
 
     @classmethod
     def _attached(cls, ident: int, key: int | None, *, readonly: bool) -> Self:
-        claim = Claim.join("sysv-memory", id=ident, key=None if key is None else check_key(key))
+        known, changed = _key_and_ctime(ident)
+        claim = Claim.join("sysv-memory", id=ident, key=known, changed=changed)
         try:
             return cls(ident, key, readonly=readonly, claim=claim)
         except OSError as error:
@@ -158,12 +159,13 @@ class SysVSharedMemory(Segment):
         self._claim.end()
 
 
-def _ctime(ident: int) -> int | None:
-    """Return what tells a segment from a later one of its id; None where we may not look."""
+def _key_and_ctime(ident: int) -> tuple[int | None, int | None]:
+    """Return what tells a segment from another one of its id; ``None`` where we may not look."""
     try:
-        return sysv_shm.status(ident).changed
+        found = sysv_shm.status(ident)
     except OSError:
-        return None
+        return None, None
+    return found.key, found.changed
 
 
 def _get(key: int, size: int) -> int:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from aioipc._sys import procfs, sysv, sysv_messages, sysv_semaphores, sysv_shm, sysvipc
 from aioipc._sys.sysvipc import Row
 from aioipc.kernel.claims import UNFINISHED
-from aioipc.kernel.owner_records import ObjectKind, OwnerRecord
+from aioipc.kernel.owner_records import ObjectKind, OwnerRecord, has_successor
 
 from .leftovers import Uncertain, unclaimed
 
@@ -60,6 +60,8 @@ def _finished(record: OwnerRecord, id: int) -> Row | None:
     row = _row(record.kind, id)
     if row is None or (row["key"], row["cuid"]) != (record.key or 0, record.uid):
         return None  # gone; its id is another one's now
+    if has_successor(record):
+        return None
     if record.changed is None:
         raise Uncertain("its maker was not allowed to look at it, so it cannot be told from a later one of its id")
     if row["ctime"] != record.changed:

@@ -373,6 +373,37 @@ def test_without_descriptors() -> None:
     run_script(source).check()
 
 
+def test_opening_without_descriptors() -> None:
+    """A user whom no clean-up could see would lose what he uses: an error, and no descriptor is left open."""
+    source = f"""
+        import os, resource, aioipc
+        queue, memory = aioipc.SysVMessageQueue.create({KEY}), aioipc.SharedMemory.create(10, name="{NAME}")
+        semaphore, posix = aioipc.PosixSemaphore.create("{NAME}"), aioipc.PosixMessageQueue.create("{NAME}")
+        for opener in (
+            lambda: aioipc.SysVMessageQueue.open({KEY}), lambda: aioipc.SharedMemory.open("{NAME}"),
+            lambda: aioipc.PosixSemaphore.open("{NAME}"), lambda: aioipc.PosixMessageQueue.open("{NAME}"),
+        ):
+            for free in range(5):
+                high = [os.open("/dev/null", os.O_RDONLY) for _ in range(6)]
+                resource.setrlimit(resource.RLIMIT_NOFILE, (high[free], 1000))
+                for fd in high:
+                    os.close(fd)
+                before = os.listdir("/proc/self/fd") if free else []
+                try:
+                    opened = opener()
+                except OSError as error:
+                    assert error.errno == 24 and free < 3, (free, error)
+                    assert not free or os.listdir("/proc/self/fd") == before
+                else:
+                    assert free > 1
+                    opened.close()
+                resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        for each in (queue, memory, semaphore, posix):
+            each.close()
+        """
+    run_script(source).check()
+
+
 async def test_descriptors_and_forked_children(state: Path) -> None:
     """One each, close-on-exec and none of the standard ones; a user that joins has one too, if there is a record."""
     before = open_descriptors()

@@ -20,7 +20,7 @@ import aioipc
 from aioipc import OrphanResult, OwnerRecord, remove_orphans
 from aioipc._sys import posix_mq, posix_sem, sysv_messages, sysv_semaphores, sysv_shm
 from aioipc.kernel.claims import Claim
-from aioipc.kernel.owner_records import KINDS, locked_alone, read_records
+from aioipc.kernel.owner_records import KINDS, ObjectKind, locked_alone, read_records
 
 from ..harness.hostile import NOBODY, run_confined
 from ..harness.processes import eventually, wait_state
@@ -28,6 +28,7 @@ from ..harness.scripts import ROOT, Script, run_script, running_script
 
 KEY = 0x41494F52
 NAME = "/aioipc-orphans"
+SYSV: tuple[ObjectKind, ...] = ("sysv-queue", "sysv-semaphores", "sysv-memory")
 
 MAKE_ALL = f"""
     import asyncio, os, signal, sys
@@ -153,6 +154,42 @@ def test_the_living_keep_theirs_and_the_dead_do_not(tmp_path: Path) -> None:
         assert not any(result.record.is_alive() for result in results)
     assert what_is_there(tmp_path) == dict.fromkeys(KINDS, False)
     assert remove_orphans() == read_records() == []
+
+
+def test_records_of_others_with_the_same_id(tmp_path: Path) -> None:
+    """Of an earlier boot, of another namespace or of one whose number it has now: users lock the right one."""
+    leave(MAKE_ALL, tmp_path)
+    real = {record.path for record in read_records(SYSV)}
+    for record in read_records(SYSV):
+        assert record.changed is not None
+        others: list[dict[str, object]] = [
+            {"boot_id": "before"},
+            {"ipc_namespace": "ipc:[1]"},
+            {"changed": record.changed - 99, "created": record.created - 99},
+            {"created": record.created - 0.01},
+            {"changed": record.changed + 99, "created": record.created + 99},
+            {"key": 1},
+        ]
+        for number, changes in enumerate(others * 2):
+            copy = Path(record.path).with_name(f"{record.kind}.{record.id}.{number:016x}.owner")
+            copy.write_text(Path(record.path).read_text() + json.dumps(changes) + "\n")
+    ids = {record.kind: record.id for record in read_records(SYSV)}
+    for queue, semaphores, memory in ([KEY] * 3, [f"id={ids[kind]}" for kind in SYSV]):
+        source = f"""
+    import signal, aioipc
+    kept = [
+        aioipc.SysVMessageQueue.open({queue}), aioipc.SysVSemaphoreSet.open({semaphores}),
+        aioipc.SysVSharedMemory.open({memory}),
+    ]
+    """
+        with living(source, tmp_path):
+            assert {record.path for record in read_records(SYSV) if record.is_alive()} == real
+            assert "removed" not in outcomes(remove_orphans(kinds=SYSV)).values()
+            assert {kind for kind, there in what_is_there(tmp_path).items() if there} >= set(SYSV)
+    for record in read_records(SYSV):  # but of nobody else
+        if record.path not in real:
+            os.unlink(record.path)
+    assert set(outcomes(remove_orphans()).values()) == {"removed"}
 
 
 def test_who_uses_it_without_aioipc_keeps_it(tmp_path: Path) -> None:

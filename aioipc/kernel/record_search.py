@@ -1,0 +1,117 @@
+"""Which owner record is the one of an object that somebody has just opened.
+
+Ids, keys, names and inodes are given again: System V ids begin at 0 after each boot and in each IPC namespace, and the
+number of a namespace goes to a later one. So a record counts only if all that is known fits; of those that do, the
+latest counts, for what was made before is gone where its name, or its id in its namespace, is another one's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple
+
+from aioipc._sys import procfs
+from aioipc._sys.file_identity import FileIdentity
+
+from . import state_directory
+from .free_descriptors import descriptor_limit
+from .owner_records import ObjectKind, OwnerRecord, find_files, open_record, place, read
+
+_TRIES = 3
+_Rank = tuple[bool, float]  # whether it is sure, and when it was made
+
+
+class Wanted(NamedTuple):
+    """An object that is open, whose record is looked for."""
+
+    kind: ObjectKind
+    name: str | None
+    id: int | None
+    key: int | None  #: of a System V object, 0 for a private one; None where it is not known
+    changed: int | None  #: ctime of a System V object; None where it could not be looked at
+    file: FileIdentity | None
+
+    def rank(self, record: OwnerRecord) -> _Rank | None:
+        """Return how well a record fits, the more the greater; ``None`` where it is another one's."""
+        if self.name is None:
+            return self._rank_by_id(record)
+        if record.name != self.name or (record.made and record.file != self.file):
+            return None
+        return record.made, record.created
+
+    def _rank_by_id(self, record: OwnerRecord) -> _Rank | None:
+        """One by whose maker it may just have been made counts, too: it does not know its id yet.
+
+        The ctime need not be that of the record, for anybody may have changed the object; but it was not made later.
+        """
+        found = record.id == self.id if record.made else bool(self.key)
+        if not found or (self.key is not None and (record.key or 0) != self.key) or not _of_here(record):
+            return None
+        if self.changed is not None and record.created - 1 > self.changed:
+            return None
+        return record.made and record.changed == self.changed, record.created
+
+
+def find_record(wanted: Wanted) -> tuple[int, str] | None:
+    """Return the record of an object, open, and its path; ``None`` where there is none. Raises `OSError`."""
+    for _ in range(_TRIES):
+        found, missed = _look(wanted)
+        if found is not None or not missed:
+            return found
+    return None
+
+
+def _look(wanted: Wanted) -> tuple[tuple[int, str] | None, bool]:
+    """Return the record that fits best, and whether one was gone before it could be read.
+
+    That may be the one: a record that is completed gets another name. So where something was missed only a record that
+    is sure counts.
+    """
+    best: tuple[_Rank, str] | None = None
+    missed = False
+    for path in _paths(wanted):
+        try:
+            rank = _rank_of(wanted, path)
+        except FileNotFoundError:
+            missed = True
+        else:
+            if rank is not None and (best is None or rank > best[0]):
+                best = rank, path
+    if best is None or (missed and not best[0][0]):
+        return None, missed
+    try:
+        return (open_record(best[1]), best[1]), missed
+    except FileNotFoundError:
+        return None, True
+
+
+def _paths(wanted: Wanted) -> list[str]:
+    prefixes = place(wanted.kind, name=wanted.name, id=wanted.id), place(wanted.kind)
+    with state_directory.existing() as directories:
+        return [os.path.join(each.path, name) for each in directories for name in find_files(each, prefixes)]
+
+
+def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
+    """Read one; what is no record is left out, with a warning. Raises `OSError` where it, or its like, cannot be."""
+    try:
+        fd = open_record(path)
+        try:
+            record = read(fd, path)
+        finally:
+            os.close(fd)
+    except ValueError as error:
+        state_directory.say_once(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOENT or descriptor_limit(error.errno) is not None:
+            raise
+        state_directory.say_once(f"{path} is no owner record: {error.strerror}")
+    else:
+        return None if record is None else wanted.rank(record)
+    return None
+
+
+def _of_here(record: OwnerRecord) -> bool:
+    """Return whether a record is of this boot and IPC namespace, as far as /proc tells, or has told its maker."""
+    here = (record.boot_id, procfs.boot_id()), (record.ipc_namespace, procfs.namespace("ipc"))
+    return all(theirs == ours or not theirs or not ours for theirs, ours in here)
