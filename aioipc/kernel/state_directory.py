@@ -1,7 +1,8 @@
 """The state directory: where aioipc keeps what must outlive a process.
 
 It is what AIOIPC_STATE_DIR says. Without that it is ``aioipc`` in RUNTIME_DIRECTORY (which systemd gives a service) or
-in XDG_RUNTIME_DIR (which a login gives a user), else ``aioipc-UID`` in the temporary directory.
+in XDG_RUNTIME_DIR (which a login gives a user), else ``aioipc-UID`` in the temporary directory. A relative path would
+be another one whenever a process changes its working directory: the first is refused then, the others do not count.
 
 It must be a directory of this user alone. In a temporary directory anybody can make one of that name, or a link; so it
 is opened without following links, looked at when open, and everything is done by its descriptor from then on.
@@ -47,11 +48,11 @@ class StateDirectory(NamedTuple):
 def candidates() -> list[Candidate]:
     """Return where the state directory may be, the best place first."""
     if explicit := os.environ.get(VARIABLE):
-        return [Candidate(os.path.abspath(explicit), 0o022)]
+        return [Candidate(explicit, 0o022)]
     found = []
     for parent in (os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0], os.environ.get("XDG_RUNTIME_DIR", "")):
-        if parent and _is_ours(parent):
-            found.append(Candidate(os.path.join(os.path.abspath(parent), "aioipc"), 0o077))
+        if os.path.isabs(parent) and _is_ours(parent):
+            found.append(Candidate(os.path.join(parent, "aioipc"), 0o077))
     try:
         found.append(Candidate(os.path.join(tempfile.gettempdir(), f"aioipc-{os.geteuid()}"), 0o077))
     except FileNotFoundError:  # there is no directory that can be written to
@@ -120,6 +121,8 @@ def say_once(text: str, why: str = "") -> None:
 
 def _open(candidate: Candidate, *, create: bool) -> int:
     path = candidate.path
+    if not os.path.isabs(path):
+        raise OSError(errno.EINVAL, f"is relative; set {VARIABLE} to an absolute path", path)
     try:
         fd = os.open(path, _OPEN)
     except FileNotFoundError:

@@ -59,15 +59,17 @@ def remove_orphans(
 
     An object is removed if aioipc has made it for this user, it was to be removed with its owner (``remove=True``), no
     living process has it open through aioipc, and nobody else is seen to use it. What is not surely the object of its
-    record is kept, and so is what belongs to another IPC or PID namespace.
+    record is kept, and so is what belongs to another IPC or PID namespace. Who uses it through aioipc with another
+    state directory, or as another user, is not seen by that: set AIOIPC_STATE_DIR alike, or make it with
+    ``remove=False``.
 
     ``kinds`` are those to look at, by default all. ``older_than`` spares objects made within the last so many seconds.
     ``dry_run`` removes nothing.
 
     It is a plain call that takes some milliseconds, and more where a FIFO makes it look through /proc.
 
-    Raises `OSError` where AIOIPC_STATE_DIR is no directory of this user alone, `TypeError` or `ValueError` for wrong
-    arguments. What cannot be removed is no error: its outcome is ``failed``.
+    Raises `OSError` where AIOIPC_STATE_DIR is relative, or no directory of this user alone; `TypeError` or `ValueError`
+    for wrong arguments. What cannot be removed is no error: its outcome is ``failed``.
     """
     wanted = _checked(kinds)
     _check_seconds(older_than)

@@ -217,6 +217,25 @@ def test_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen() == [str(second)]
 
 
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str]) -> None:
+    """They lead elsewhere after a change of the working directory: explicit ones are refused, others do not count."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIOIPC_STATE_DIR", "state")
+    with pytest.raises(OSError, match="is relative; set AIOIPC_STATE_DIR to an absolute path: 'state'"):
+        aioipc.remove_orphans()
+    with aioipc.SharedMemory.create(10, name=NAME), aioipc.SharedMemory.open(NAME):
+        assert [text.partition(":")[0] for text in warnings] == [
+            "objects are made without owner records, so remove_orphans() will not find them",
+            "objects are opened without a look for their owner records",
+        ]
+    assert os.listdir(tmp_path) == []
+    os.mkdir("run")
+    monkeypatch.delenv("AIOIPC_STATE_DIR")
+    for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, "run")
+    assert [os.path.basename(each.path) for each in state_directory.candidates()] == [f"aioipc-{os.geteuid()}"]
+
+
 @pytest.mark.parametrize("fault", ["symlink", "file", "open to others", "somebody else's"])
 def test_hostile_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, warnings: list[str]) -> None:
     """It is not used: named explicitly that is an error, and in the temporary directory a warning."""
