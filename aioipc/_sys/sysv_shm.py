@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aioipc.exceptions import UnsupportedPlatform
 
 from .library import failure, library_with
-from .sysv import IPC_RMID, IPC_STAT, Permissions
+from .sysv import IPC_RMID, IPC_SET, IPC_STAT, Permissions
 
 _SHM_RDONLY = 0o10000
 _SHM_DEST = 0o1000
@@ -78,13 +78,19 @@ def detach(address: int) -> None:
 
 def status(ident: int) -> Status:
     """Return what is known of a segment. Raises as ``shmctl(2)``."""
-    found = _Status()
-    if _library().shmctl(ident, IPC_STAT, ctypes.byref(found)):
-        raise failure()
+    found = _status(ident)
     perm = found.perm
     removed = bool(perm.mode & _SHM_DEST)
     users = found.nattch, found.cpid, found.lpid
     return Status(found.segsz, *users, perm.mode & 0o777, perm.uid, removed, perm.key, perm.cuid, found.ctime)
+
+
+def set_mode(ident: int, mode: int) -> None:
+    """Set the permissions of a segment; its owner stays. Raises as ``shmctl(2)``."""
+    found = _status(ident)
+    found.perm.mode = mode
+    if _library().shmctl(ident, IPC_SET, ctypes.byref(found)):
+        raise failure()
 
 
 def remove(ident: int) -> None:
@@ -103,6 +109,13 @@ def limits() -> str:
             value = "unknown"
         found.append(f"kernel.{name} = {value}")
     return ", ".join(found)
+
+
+def _status(ident: int) -> _Status:
+    found = _Status()
+    if _library().shmctl(ident, IPC_STAT, ctypes.byref(found)):
+        raise failure()
+    return found
 
 
 def _library() -> ctypes.CDLL:

@@ -23,7 +23,7 @@ import re
 import time
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -115,7 +115,8 @@ def sweep_unwritten() -> None:
                 if b"\n" not in content:
                     with locked_alone(path) as (fd, state):
                         if state == "dead" and b"\n" not in os.pread(fd, _LARGEST, 0):
-                            os.unlink(path)
+                            with suppress(OSError):  # the directory may be there to be read only
+                                os.unlink(path)
 
 
 def discard(kind: ObjectKind, name: str, file: FileIdentity) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from typing import Self
 
@@ -16,7 +17,7 @@ from aioipc._sys import sysv, sysv_shm
 from aioipc._sys.mappings import attach_segment
 from aioipc.exceptions import ObjectRemovedError
 
-from .claims import Claim
+from .claims import UNFINISHED, Claim
 from .names import check_mode, check_range
 from .segment import Segment
 from .sysv_keys import check_key
@@ -65,16 +66,17 @@ class SysVSharedMemory(Segment):
         number = sysv.IPC_PRIVATE if key is None else check_key(key)
         check_range("size", size, 1, _LARGEST)
         check_mode(mode)
+        marked = mode | UNFINISHED if mode & stat.S_IRUSR else mode  # or its mode could not be set again
         while True:
             claim = Claim.begin("sysv-memory", key=None if key is None else number, remove=remove)
             try:
-                ident = sysv_shm.get(number, size, sysv.IPC_CREAT | sysv.IPC_EXCL | mode)
+                ident = sysv_shm.get(number, size, sysv.IPC_CREAT | sysv.IPC_EXCL | marked)
             except OSError as error:
                 claim.end(gone=True)
                 if not (exist_ok and error.errno == errno.EEXIST):
                     raise _explained(error, key, size) from None
             else:
-                return cls._made(ident, key, claim)
+                return cls._made(ident, key, mode, claim)
             with contextlib.suppress(FileNotFoundError, ObjectRemovedError):  # removed since: make it after all
                 return cls._attached(_get(number, size), key, readonly=False)
 
@@ -96,10 +98,16 @@ class SysVSharedMemory(Segment):
         return cls._attached(_get(number, 0), number, readonly=readonly)
 
     @classmethod
-    def _made(cls, ident: int, key: int | None, claim: Claim) -> Self:
+    def _made(cls, ident: int, key: int | None, mode: int, claim: Claim) -> Self:
         """Attach a new segment, or leave nothing of it."""
-        claim.complete(id=ident, changed=_key_and_ctime(ident)[1])
+        changed = _key_and_ctime(ident)[1]
+        claim.complete(id=ident, changed=changed)
         try:
+            if mode & stat.S_IRUSR:
+                with contextlib.suppress(OSError):  # removed already
+                    sysv_shm.set_mode(ident, mode)
+                if (now := _key_and_ctime(ident)[1]) != changed:
+                    claim.note_change(now)
             return cls(ident, key, readonly=False, claim=claim)
         except OSError as error:
             with contextlib.suppress(OSError):

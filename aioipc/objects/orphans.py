@@ -7,6 +7,7 @@ whoever opens the object at that moment waits for the lock.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Collection
@@ -128,12 +129,18 @@ def _settle(record: OwnerRecord, state: LockState, older_than: float, dry_run: b
         found.remove()
     finally:
         found.close()
-    os.unlink(record.path)
+    with contextlib.suppress(OSError):  # the next clean-up finds it gone
+        os.unlink(record.path)
     return "removed", "its owner is dead and nobody uses it"
 
 
 def _lost_with_boot(record: OwnerRecord) -> bool:
-    return record.boot_id != procfs.boot_id() and record.kind not in _SURVIVE
+    """Return whether the machine was started anew since, and the object went with that. Raises `Uncertain`."""
+    if record.kind in _SURVIVE:
+        return False
+    if not record.boot_id or not procfs.boot_id():
+        raise Uncertain("cannot tell whether the machine was started anew since: /proc is not there, or was not then")
+    return record.boot_id != procfs.boot_id()
 
 
 def _find(record: OwnerRecord) -> Leftover | None:

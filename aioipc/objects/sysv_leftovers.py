@@ -84,8 +84,8 @@ def _is_of(id: int, record: OwnerRecord) -> bool:
 
 
 def _marked(record: OwnerRecord, row: Row) -> bool:
-    if record.kind == "sysv-memory":
-        return row["cpid"] == record.pid  # the kernel knows who has made it
+    if record.kind == "sysv-memory" and row["cpid"] != record.pid:  # the kernel knows who has made it
+        return False
     return row["perms"] & UNFINISHED == UNFINISHED
 
 

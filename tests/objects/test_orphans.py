@@ -22,7 +22,7 @@ from aioipc._sys import posix_mq, posix_sem, sysv_messages, sysv_semaphores, sys
 from aioipc.kernel.claims import Claim
 from aioipc.kernel.owner_records import KINDS, ObjectKind, locked_alone, read_records
 
-from ..harness.hostile import NOBODY, run_confined
+from ..harness.hostile import NOBODY, READ_ONLY_ROOT, run_confined
 from ..harness.processes import eventually, wait_state
 from ..harness.scripts import ROOT, Script, run_script, running_script
 
@@ -357,6 +357,55 @@ def test_of_another_boot(tmp_path: Path) -> None:
     posix_mq.unlink_queue(NAME)
     posix_sem.unlink_semaphore(NAME)
     os.unlink("/dev/shm" + NAME)
+
+
+def test_of_an_unknown_boot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc is not there, or was not for the maker, an object is not taken for one of an earlier boot."""
+    record = leave_one("aioipc.SysVMessageQueue.create()")
+    rewrite(record, boot_id="")
+    reason = "cannot tell whether the machine was started anew since: /proc is not there, or was not then"
+    assert only(remove_orphans()) == ("kept", reason)
+    rewrite(record, boot_id=record.boot_id)
+    with monkeypatch.context() as patch:
+        patch.setattr("aioipc._sys.procfs.boot_id", lambda: "")
+        assert only(remove_orphans()) == ("kept", reason)
+    assert only(remove_orphans())[0] == "removed"
+
+
+def test_a_segment_of_another_program_with_the_pid_of_a_killed_maker() -> None:
+    """Who was killed before it made anything has left a record; its pid may be another process's by now."""
+    record = leave_one("aioipc.SysVSharedMemory.create(None, 4096)")
+    assert record.id is not None
+    sysv_shm.remove(record.id)
+    line = json.loads(Path(record.path).read_text().splitlines()[0])
+    Path(record.path).write_text(json.dumps({**line, "pid": os.getpid()}) + "\n")
+    foreign = sysv_shm.get(0, 4096, 0o1600)
+    try:
+        assert only(remove_orphans())[0] == "gone"
+        assert sysv_shm.status(foreign).key == 0
+    finally:
+        sysv_shm.remove(foreign)
+
+
+def test_a_state_directory_that_can_only_be_read() -> None:
+    """As in a container: users are seen all the same, and what is left over is."""
+    leave_one(f"aioipc.SysVMessageQueue.create({KEY})")
+    state = Path(os.environ["AIOIPC_STATE_DIR"])
+    (state / f"fifo.00000000.{0:016x}.owner").touch()  # its maker was killed before it wrote anything
+    source = f"""
+        import aioipc
+        from aioipc.kernel.owner_records import read_records
+        (record,) = read_records()
+        alive = record.is_alive()
+        queue = aioipc.SysVMessageQueue.open({KEY})
+        print(alive, record.is_alive(), *[each.outcome for each in aioipc.remove_orphans()])
+        queue.close()
+        print(*[each.outcome for dry in (True, False, False) for each in aioipc.remove_orphans(dry_run=dry)])
+        """
+    done = run_confined(READ_ONLY_ROOT, source).check()
+    assert done.stdout.splitlines() == ["False True kept", "removable removed failed"]  # its record stays
+    assert only(remove_orphans())[0] == "gone"
+    assert os.listdir(state) == []
 
 
 async def test_of_another_namespace() -> None:
