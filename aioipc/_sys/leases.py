@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import signal
+import time
+from collections.abc import Callable
+
+_PATIENCE = 1.0  # seconds; a lease is held for microseconds, unless its holder is stopped right then
 
 
 def is_open_elsewhere(fd: int) -> bool:
@@ -22,3 +26,18 @@ def is_open_elsewhere(fd: int) -> bool:
         return True
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
+
+
+def open_past_leases(open_it: Callable[[], int]) -> int:
+    """Return what ``open_it`` opens with O_NONBLOCK; try again while somebody has a lease to look at the file.
+
+    Raises its `OSError`: that with EAGAIN only where it stays so for long.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return open_it()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.0001)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from aioipc.exceptions import UnsupportedPlatform
 
+from .leases import open_past_leases
 from .library import failure, library_with
 
 PRIORITIES = 32768  # MQ_PRIO_MAX of Linux
@@ -50,14 +51,16 @@ if _lib is not None:
 
 def open_queue(name: str, access: int) -> int:
     """Open the queue of that name; ``access`` is O_RDONLY, O_WRONLY or O_RDWR. Raises as ``mq_open(3)``."""
-    return _opened(_library().mq_open(os.fsencode(name), access | os.O_NONBLOCK))
+    path, flags = os.fsencode(name), access | os.O_NONBLOCK
+    return open_past_leases(lambda: _opened(_library().mq_open(path, flags)))
 
 
 def create_queue(name: str, mode: int, max_messages: int, max_message_size: int) -> int:
     """Make a queue, and open it both ways; `FileExistsError` where there is one. Raises as ``mq_open(3)``."""
     attr = _Attr(maxmsg=max_messages, msgsize=max_message_size)
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NONBLOCK
-    return _opened(_library().mq_open(os.fsencode(name), flags, ctypes.c_uint(mode), ctypes.byref(attr)))
+    path = os.fsencode(name)
+    return open_past_leases(lambda: _opened(_library().mq_open(path, flags, ctypes.c_uint(mode), ctypes.byref(attr))))
 
 
 def unlink_queue(name: str) -> None:

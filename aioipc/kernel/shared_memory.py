@@ -22,6 +22,7 @@ from typing import Self
 from aioipc._sys.anonymous_file import open_anonymous_file, seal_size
 from aioipc._sys.cgroup import memory_limit
 from aioipc._sys.file_identity import file_identity
+from aioipc._sys.leases import open_past_leases
 from aioipc._sys.mappings import map_file
 from aioipc._sys.procfs import available_memory
 from aioipc.exceptions import UnsupportedPlatform
@@ -111,7 +112,7 @@ class SharedMemory(Segment):
         path = _path(name)
         flags = (os.O_RDONLY if readonly else os.O_RDWR) | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = above_stdio(os.open(path, flags))
+            fd = above_stdio(open_past_leases(lambda: os.open(path, flags)))
         except OSError as error:
             raise _explained(error, name) from None
         return cls._taking(fd, name=name, readonly=readonly)

@@ -220,6 +220,19 @@ def test_watching_ends_as_soon_as_the_reader_has_left() -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.parametrize("command", ["ls --json", "doctor", "mk fifo fifo", "rm --orphans --json"])
+def test_a_reader_that_has_left_before(command: str, tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        arguments = [sys.executable, "-W", "error", "-m", "aioipc", *command.split()]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(arguments, stdout=write, stderr=subprocess.PIPE, cwd=tmp_path, env=env, timeout=50)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_watching_on_a_narrow_terminal(tmp_path: Path) -> None:
     source = """
         import os

@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import resource
+import signal
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 
 import aioipc
-from aioipc._sys import procfs, sysvipc
+from aioipc._sys import posix_mq, procfs, sysvipc
 from aioipc._sys.file_identity import file_identity
 from aioipc._sys.leases import is_open_elsewhere
 from aioipc.kernel import state_directory
@@ -496,6 +498,27 @@ def test_leases(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         is_open_elsewhere(fd)
     os.close(fd)
+
+
+def test_opening_what_a_clean_up_looks_at() -> None:
+    """It has a lease for a moment, for which an open that does not block would fail."""
+    path = Path("/dev/shm" + NAME)
+    path.write_bytes(b"memory")
+    os.close(posix_mq.create_queue(NAME, 0o600, 1, 1))
+    openers: list[tuple[int, Callable[[], Any]]] = [
+        (os.open(path, os.O_RDONLY), lambda: aioipc.SharedMemory.open(NAME)),
+        (posix_mq.open_queue(NAME, os.O_RDONLY), lambda: aioipc.PosixMessageQueue.open(NAME)),
+    ]
+    for fd, opener in openers:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        end = threading.Timer(0.02, fcntl.fcntl, (fd, fcntl.F_SETLEASE, fcntl.F_UNLCK))
+        end.start()
+        opener().close()
+        end.join()
+        os.close(fd)
+    path.unlink()
+    posix_mq.unlink_queue(NAME)
 
 
 def test_file_identity(tmp_path: Path) -> None:
