@@ -12,6 +12,7 @@ from aioipc._sys.open_files import OpenFiles
 from aioipc.kernel.free_descriptors import naming_the_limit
 
 from . import path_objects, posix_objects, sysv_objects
+from .arguments import check_folders, check_kinds
 from .judgement import judge
 from .kernel_object import KINDS, KernelObject, ObjectKind
 from .owners import Owners, is_alive
@@ -42,7 +43,10 @@ class Inventory:
 
         A name is whole: ``/jobs``, ``/run/app.sock``, ``@abstract``; ``jobs`` finds ``/jobs``, too, and a relative path
         the FIFO or socket there. A number is decimal, or hexadecimal with ``0x``; as an id it comes before a key.
+        Raises `TypeError` for anything but text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, such as a name or {str(text)!r}, not {type(text).__name__}")
         names = {text, "/" + text, os.path.abspath(text)}
         if named := tuple(each for each in self.objects if each.name in names):
             return named
@@ -73,7 +77,7 @@ def inventory(
 
     proc(5), sysvipc(7), mq_overview(7), shm_overview(7), sem_overview(7), fifo(7), unix(7).
     """
-    wanted = _checked(kinds)
+    wanted: set[str] = set(check_kinds(kinds))
     readable = _readable(folders)
     now = time.time()
     with naming_the_limit("the inventory"):
@@ -86,19 +90,8 @@ def inventory(
         return Inventory(judged, tuple(_notes(wanted, users, owners)), now)
 
 
-def _checked(kinds: Collection[ObjectKind] | None) -> set[str]:
-    if isinstance(kinds, str):
-        raise TypeError(f"kinds must be a collection such as [{kinds!r}], not a str")
-    wanted = set(KINDS if kinds is None else kinds)
-    if unknown := wanted - set(KINDS):
-        raise ValueError(f"there is no kind {min(map(repr, unknown))}; there are {', '.join(KINDS)}")
-    return set(wanted)
-
-
 def _readable(folders: Collection[str | os.PathLike[str]]) -> list[str]:
-    if isinstance(folders, str):
-        raise TypeError(f"folders must be a collection such as [{folders!r}], not a str")
-    found = [os.path.abspath(os.fspath(each)) for each in folders]
+    found = check_folders(folders)
     for path in found:
         if not path_objects.is_candidate(path):
             os.scandir(path).close()  # raises what is wrong with it

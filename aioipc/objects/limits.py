@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 
 from aioipc._sys import cgroup
+from aioipc.kernel.free_descriptors import naming_the_limit
 
 from .limit import Limit, LimitUnit, hint
 from .posix_objects import SHARED_MEMORY
@@ -23,11 +24,13 @@ def limits() -> dict[str, Limit]:
     this process, the soft ones; ``cgroup.cpu``, ``cgroup.memory``, ``cgroup.pids`` and ``cgroup.memory.oom.group`` of
     its control group; and the size of ``/dev/shm``. What this system does not have is left out.
 
-    It is a plain call that reads some dozens of small files, and raises nothing.
+    It is a plain call that reads some dozens of small files. It raises an `OSError` only where there is no descriptor
+    or no memory for that.
 
     proc_sys_kernel(5), proc_sys_fs(5), getrlimit(2), cgroups(7), mq_overview(7).
     """
-    found = [*sysctl_limits(), *_of_process(), *_of_group(), *_of_shared_memory()]
+    with naming_the_limit("reading the limits"):
+        found = [*sysctl_limits(), *_of_process(), *_of_group(), *_of_shared_memory()]
     return {limit.name: limit for limit in found}
 
 

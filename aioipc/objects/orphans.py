@@ -16,7 +16,6 @@ from typing import Literal, TypeAlias
 
 from aioipc._sys import procfs
 from aioipc.kernel.owner_records import (
-    KINDS,
     LockState,
     ObjectKind,
     OwnerRecord,
@@ -26,6 +25,7 @@ from aioipc.kernel.owner_records import (
     sweep_unwritten,
 )
 
+from .arguments import check_kinds, check_seconds
 from .file_leftovers import find_file
 from .leftovers import Leftover, Uncertain
 from .sysv_leftovers import find_sysv
@@ -72,27 +72,10 @@ def remove_orphans(
     Raises `OSError` where AIOIPC_STATE_DIR is relative, or no directory of this user alone; `TypeError` or `ValueError`
     for wrong arguments. What cannot be removed is no error: its outcome is ``failed``.
     """
-    wanted = _checked(kinds)
-    _check_seconds(older_than)
+    wanted, older_than = check_kinds(kinds), check_seconds("older_than", older_than)
     if not dry_run:
         sweep_unwritten()
     return [_clean_up(record, older_than, dry_run) for record in read_records(wanted)]
-
-
-def _checked(kinds: Collection[ObjectKind] | None) -> Collection[ObjectKind]:
-    if isinstance(kinds, str):
-        raise TypeError(f"kinds must be a collection such as [{kinds!r}], not a str")
-    wanted = KINDS if kinds is None else tuple(kinds)
-    if unknown := [kind for kind in wanted if kind not in KINDS]:
-        raise ValueError(f"there is no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
-    return wanted
-
-
-def _check_seconds(older_than: object) -> None:
-    if not isinstance(older_than, int | float) or isinstance(older_than, bool):
-        raise TypeError(f"older_than must be a number of seconds, not {type(older_than).__name__}")
-    if not older_than >= 0:
-        raise ValueError(f"older_than must be 0 or more seconds, not {older_than}")
 
 
 def _clean_up(record: OwnerRecord, older_than: float, dry_run: bool) -> OrphanResult:

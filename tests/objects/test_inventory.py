@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -259,6 +259,19 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         aioipc.inventory(folders="/tmp")
     with pytest.raises(FileNotFoundError):
         aioipc.inventory(folders=[tmp_path / "missing"])
+    wrong: list[tuple[Any, Any, type[Exception], str]] = [
+        (5, (), TypeError, "kinds must be a collection of str, not int"),
+        ([[]], (), ValueError, r"there is no kind \[\]; there are"),
+        (None, b"x", TypeError, r"folders must be a collection such as \[b'x'\]"),
+        (None, tmp_path, TypeError, "folders must be a collection such as"),
+        (None, 5, TypeError, "folders must be a collection of paths, not int"),
+        (None, [b"x"], TypeError, "folders must have str or os.PathLike"),
+    ]
+    for kinds, folders, error, text in wrong:
+        with pytest.raises(error, match=text):
+            aioipc.inventory(kinds, folders=folders)
+    with pytest.raises(TypeError, match="text must be a str, such as a name or '5', not int"):
+        aioipc.inventory([]).find(5)  # type: ignore[arg-type]
 
 
 def test_every_kind_can_be_asked_for_alone() -> None:

@@ -278,6 +278,9 @@ def test_arguments() -> None:
     for wrong in ("1", None, True):
         with pytest.raises(TypeError, match="older_than must be a number of seconds"):
             remove_orphans(older_than=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="kinds must be a collection of str, not int"):
+        remove_orphans(kinds=5)  # type: ignore[arg-type]
+    assert remove_orphans(older_than=10**400) == remove_orphans(older_than=float("inf")) == []
     for number in (-1, float("nan")):
         with pytest.raises(ValueError, match="older_than must be 0 or more"):
             remove_orphans(older_than=number)
