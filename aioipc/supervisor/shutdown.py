@@ -225,7 +225,7 @@ def run(main: Any, *args: Any) -> Any:  # type: ignore[misc]  # mypy cannot matc
     if inspect.iscoroutine(main) and args:
         main.close()
         raise TypeError("aioipc.run takes arguments only together with a function")
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _handlers_restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         result, signum = runner.run(_supervise(main, args))
     if signum is not None:
         _end_process(signum, clean=True)
@@ -238,6 +238,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def _handlers_restored() -> Iterator[None]:
+    """Have the same handlers at the end as at the beginning."""
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            if handler is not None and signal.getsignal(signum) is not handler:
+                signal.signal(signum, handler)
 
 
 async def _supervise(main: Any, args: tuple[Any, ...]) -> tuple[Any, signal.Signals | None]:
@@ -254,6 +266,8 @@ async def _supervise(main: Any, args: tuple[Any, ...]) -> tuple[Any, signal.Sign
     except asyncio.CancelledError:
         if listener.signum is None:
             raise
+        for signum in SIGNALS:  # a further one ends the process at once: Python's own would break into the closing loop
+            signal.signal(signum, signal.SIG_DFL)
         return None, listener.signum
     finally:
         listener.close()

@@ -407,6 +407,34 @@ def test_main_that_ignores_everything_is_ended_soon_after_a_second_signal(signum
     assert done.returncode == EXITS[signum]  # as the first one asked
 
 
+def test_a_signal_while_the_loop_is_closed() -> None:
+    """Main has ended by the first one: the second ends the process at once, and breaks into nothing."""
+    source = """
+        import asyncio, threading, time, aioipc
+        ended = threading.Event()
+        def late():
+            ended.wait()
+            time.sleep(0.3)
+            print("closing", flush=True)
+            time.sleep(20)
+        async def main():
+            asyncio.get_running_loop().run_in_executor(None, late)
+            print("ready", flush=True)
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ended.set()
+        aioipc.run(main)
+    """
+    with running_script(source) as script:
+        script.wait_output("ready")
+        script.send_signal(INT)
+        script.wait_output("closing")
+        script.send_signal(INT)
+        done = script.wait(10)
+    assert (done.returncode, done.stderr) == (-INT, "")
+
+
 @pytest.mark.parametrize("gap", [0, 0.002, 0.01, 0.05])
 @pytest.mark.parametrize(("first", "second"), [(INT, INT), (INT, TERM), (TERM, INT), (TERM, TERM)])
 def test_pairs_of_signals(first: signal.Signals, second: signal.Signals, gap: float) -> None:
