@@ -137,9 +137,9 @@ def die_until(path: str, good: int) -> int:
 
 
 def wait_until_interrupted(path: str) -> None:
-    """Say ``started``; wait for ever; say ``finally`` when broken into."""
-    mark(path, "started ")
+    """Say ``started``; wait for ever; say ``finally`` when broken into, which may be before the first word."""
     try:
+        mark(path, "started ")
         threading.Event().wait()
     finally:
         mark(path, "finally ")

@@ -41,7 +41,7 @@ async def pool() -> AsyncIterator[aioipc.Pool]:
 async def single() -> AsyncIterator[aioipc.Pool]:
     """One worker: what is submitted later has to wait. No task's time is spent on imports."""
     preload = [f.__name__, "uvloop"]
-    async with f.open_pool(1, grace=0.2, preload=preload) as pool:
+    async with f.open_pool(1, grace=0.5, preload=preload) as pool:
         yield pool
 
 
