@@ -21,6 +21,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..exceptions import WorkerBootError
+from ..supervisor.backoff import BOOT_BUDGET, backoff
 from ..supervisor.child import ExitReport
 from ..supervisor.recycling import Limits
 from ..supervisor.relays import RelayOptions
@@ -32,17 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _log = logging.getLogger("aioipc.pool")
-
-BOOT_BUDGET = 3
-_FIRST_BACKOFF = 0.1
-_LAST_BACKOFF = 5.0
-
-
-def backoff(failures: int) -> float:
-    """Return how many seconds to wait before the next try, after so many failures in a row."""
-    if failures <= 1:
-        return 0.0
-    return min(_LAST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (failures - 2))
 
 
 class CrewOwner(WorkerOwner, Protocol):

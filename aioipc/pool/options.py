@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextvars
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..supervisor.checks import check_count as check_count
+from ..supervisor.checks import check_fraction as check_fraction
+from ..supervisor.checks import check_positive_seconds as check_positive_seconds
+from ..supervisor.checks import check_seconds as check_seconds
 from ..supervisor.heartbeat import LEAST_TIMEOUT
 from ..supervisor.relays import RelayOptions
 from .serialization import dump
@@ -104,40 +107,6 @@ def _sendable(name: str, function: Callable[..., Any] | None, arguments: tuple[A
         return dump((function, arguments))
     except Exception as error:
         raise SerializationError(f"the {name} {function!r} cannot be sent to workers: {error}") from error
-
-
-def check_count(name: str, value: object) -> int:
-    """Return the whole number; raises TypeError where it is none, ValueError below 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, not {value}")
-    return value
-
-
-def check_seconds(name: str, value: object, least: float = 0.0) -> float:
-    """Return the number of seconds; raises TypeError where it is none, ValueError below ``least`` or without end."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
-    if not value >= least or math.isinf(value):
-        raise ValueError(f"{name} must be at least {least:g} s and finite, not {value}")
-    return float(value)
-
-
-def check_positive_seconds(name: str, value: object) -> float:
-    """The same for a time that cannot be 0."""
-    if not check_seconds(name, value):
-        raise ValueError(f"{name} must be more than 0 s")
-    return float(value)  # type: ignore[arg-type]
-
-
-def check_fraction(name: str, value: object) -> float:
-    """Return the number between 0 and 1; raises TypeError or ValueError where it is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, not {value}")
-    return float(value)
 
 
 def check_task_options(timeout: object, retries: object, retry_on: object, priority: object) -> Any:
