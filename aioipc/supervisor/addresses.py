@@ -1,0 +1,93 @@
+"""The addresses of listeners as text (pure): ``tcp://host:port`` and ``unix:///path``.
+
+    tcp://127.0.0.1:8000    tcp://[::1]:8000    tcp://localhost:0 (any free port)    tcp://:8000 (all interfaces)
+    unix:///run/app.sock    unix://app.sock (relative to the master's directory)
+
+Nothing is looked up here: a host name is a name until somebody listens. The port is never left out, since there is no
+usual one; everything after ``unix://`` is the path, as it stands, so that no character of it needs quoting.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from ..kernel.names import check_range
+from ..kernel.socket_base import check_path
+
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_FORMS = "'tcp://host:port' (IPv6: 'tcp://[::1]:8000') or 'unix:///path'"
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """A TCP port. ``host`` is a name or an IP address without brackets, "" every interface; port 0 is a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    """The path of a UNIX socket."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix://{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(text: object) -> Address:
+    """Return the address that the text means; its ``str()`` means the same.
+
+    Raises `TypeError` where it is no text, `ValueError` that shows what is wrong with it.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"an address must be a str such as {_FORMS}, not {text!r}")
+    scheme, separator, rest = text.partition("://")
+    try:
+        if separator and scheme == "tcp":
+            return _tcp(rest)
+        if separator and scheme == "unix":
+            return UnixAddress(check_path(rest))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no address: {error}") from None
+    raise ValueError(f"{text!r} is no address; it must be {_FORMS}")
+
+
+def _tcp(rest: str) -> TcpAddress:
+    host, separator, port = rest.rpartition(":")
+    if not separator or "]" in port:
+        raise ValueError("it has no port")
+    if not (port.isascii() and port.isdecimal()) or len(port) > 5:
+        raise ValueError(f"the port must be a number between 0 and 65535, not {port!r}")
+    return TcpAddress(_host(host), check_range("the port", int(port), 0, 65535))
+
+
+def _host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            ipaddress.IPv6Address(host[1:-1])
+        except ValueError as error:
+            raise ValueError(f"{host!r} holds no IPv6 address ({error})") from None
+        return host[1:-1]
+    if ":" in host:
+        raise ValueError(f"an IPv6 address stands in brackets, as in 'tcp://[{host}]:8000'")
+    if host and not (_is_ipv4(host) if re.fullmatch(r"[0-9.]+", host) else _HOST_NAME.fullmatch(host)):
+        raise ValueError(f"{host!r} is neither the name nor the address of a host")
+    return host
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
