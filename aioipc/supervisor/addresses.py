@@ -1,7 +1,8 @@
-"""The addresses of listeners as text (pure): ``tcp://host:port`` and ``unix:///path``.
+"""The addresses of listeners as text (pure): ``tcp://host:port``, ``unix:///path`` and ``fd://name``.
 
     tcp://127.0.0.1:8000    tcp://[::1]:8000    tcp://localhost:0 (any free port)    tcp://:8000 (all interfaces)
     unix:///run/app.sock    unix://app.sock (relative to the master's directory)
+    fd://web (the socket of that name which the service manager has passed)    fd://3 (descriptor 3, the first of them)
 
 Nothing is looked up here: a host name is a name until somebody listens. The port is never left out, since there is no
 usual one; everything after ``unix://`` is the path, as it stands, so that no character of it needs quoting.
@@ -17,7 +18,8 @@ from ..kernel.names import check_range
 from ..kernel.socket_base import check_path
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
-_FORMS = "'tcp://host:port' (IPv6: 'tcp://[::1]:8000') or 'unix:///path'"
+_PASSED_NAME = re.compile(r"[!-9;-~]{1,255}")  # what LISTEN_FDNAMES may hold: printable, without its separator
+_FORMS = "'tcp://host:port' (IPv6: 'tcp://[::1]:8000'), 'unix:///path' or 'fd://name'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,25 @@ class UnixAddress:
         return f"unix://{self.path}"
 
 
-Address = TcpAddress | UnixAddress
+@dataclass(frozen=True, slots=True)
+class PassedAddress:
+    """A listening socket that the service manager has passed (``sd_listen_fds(3)``).
+
+    ``name`` is that of LISTEN_FDNAMES (FileDescriptorName= of the socket unit), or a decimal number from 3 on.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"fd://{self.name}"
+
+    @property
+    def number(self) -> int | None:
+        """The descriptor, where the name is a number."""
+        return int(self.name) if self.name.isdecimal() else None
+
+
+Address = TcpAddress | UnixAddress | PassedAddress
 
 
 def parse_address(text: object) -> Address:
@@ -57,9 +77,19 @@ def parse_address(text: object) -> Address:
             return _tcp(rest)
         if separator and scheme == "unix":
             return UnixAddress(check_path(rest))
+        if separator and scheme == "fd":
+            return _passed(rest)
     except ValueError as error:
         raise ValueError(f"{text!r} is no address: {error}") from None
     raise ValueError(f"{text!r} is no address; it must be {_FORMS}")
+
+
+def _passed(rest: str) -> PassedAddress:
+    if not _PASSED_NAME.fullmatch(rest):
+        raise ValueError(f"a name must be 1 to 255 printable characters without ':', not {rest!r}")
+    if rest.isdecimal() and not (len(rest) < 7 and int(rest) >= 3):
+        raise ValueError(f"the descriptors that are passed begin with 3, not {rest}")
+    return PassedAddress(rest)
 
 
 def _tcp(rest: str) -> TcpAddress:
