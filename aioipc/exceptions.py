@@ -20,7 +20,8 @@
     ├── TaskQuarantined       the task has killed too many workers
     ├── TaskTimeout           the task ran longer than its timeout (also TimeoutError)
     ├── RemoteError           a worker's exception that cannot be raised here as itself
-    └── ShutdownTimeout       the deadline of a graceful shutdown passed (also TimeoutError)
+    ├── ShutdownTimeout       the deadline of a graceful shutdown passed (also TimeoutError)
+    └── ConfigError           a configuration file is wrong (also ValueError)
 
 An error that a task raised in a worker arrives as itself, with a `RemoteTraceback` as its cause.
 """
@@ -274,6 +275,10 @@ class RemoteTraceback(Exception):
 
 class ShutdownTimeout(IPCError, TimeoutError):
     """The deadline of a graceful shutdown passed before the body of the ``async with`` ended."""
+
+
+class ConfigError(IPCError, ValueError):
+    """A configuration file is wrong; the message names file, table, field and value, and says what is allowed."""
 
 
 def _rebuild(cls: type[IPCError], text: str, names: dict[str, object]) -> IPCError:
