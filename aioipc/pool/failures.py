@@ -7,7 +7,7 @@ import pickle
 from ..exceptions import RemoteError, RemoteTraceback
 from ..wire.framing import Buffer
 from .job import Task
-from .serialization import Failure, load_failure
+from .sent_failures import Failure, load_failure
 
 
 def to_exception(payload: Buffer, task: Task, where: str) -> BaseException:

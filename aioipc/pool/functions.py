@@ -17,8 +17,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MemberDescriptorT
 from typing import Any
 
 from ..exceptions import SerializationError
+from ..supervisor.serialization import dump, dump_arguments, dump_by_value
 from ..wire.pool_protocol import ASYNC, THREAD
-from .serialization import dump, dump_arguments, dump_by_value
 
 _REMEMBER = 4096
 _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), ModuleType, BuiltinFunctionType, ContextVar)

@@ -13,7 +13,7 @@ from ..supervisor.checks import check_positive_seconds as check_positive_seconds
 from ..supervisor.checks import check_seconds as check_seconds
 from ..supervisor.heartbeat import LEAST_TIMEOUT
 from ..supervisor.relays import RelayOptions
-from .serialization import dump
+from ..supervisor.serialization import dump
 from .sizing import default_workers
 
 

@@ -18,6 +18,7 @@ from .._loop.finish import finish
 from ..exceptions import PoolClosed, SerializationError
 from ..supervisor.output_lines import OutputLine
 from ..supervisor.relays import relay_options
+from ..supervisor.serialization import dump
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
 from .executor import PoolExecutor
@@ -27,7 +28,6 @@ from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master
 from .options import PoolOptions, check_count, check_task_options
-from .serialization import dump
 from .statistics import PoolStatistics, WorkerStatistics
 from .streaming import STREAM_BYTES, StreamResults, StreamState, StreamTask
 from .window import window_size

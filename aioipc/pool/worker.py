@@ -26,10 +26,11 @@ from .._sys import failpoints, libc
 from .._sys.send_queue import SendQueue
 from ..supervisor.boot import Inheritance, apply_settings
 from ..supervisor.scoreboard import Scoreboard
+from ..supervisor.serialization import PLAIN, dump, loads
 from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
 from ..wire.pool_protocol import ASYNC, CANCELLED, CONTEXT, ERROR, OK, STREAM, TIMED, ResultItem, TaskItem
-from .serialization import PLAIN, dump, dump_failure, loads
+from .sent_failures import dump_failure
 from .worker_frames import is_in_an_import
 from .worker_streams import Outflow
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..supervisor import stack_dump
 from ..supervisor.boot import Inheritance, release_stderr
+from ..supervisor.serialization import loads
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import TaskItem
 from .current_worker import PoolWorker, become, current_worker
-from .serialization import loads
 from .worker import MasterGone, Worker
 from .worker_control import ControlThread
 

@@ -16,7 +16,7 @@ from aioipc.exceptions import IPCError, RemoteError, RemoteTraceback
 from aioipc.pool.failures import to_exception
 from aioipc.pool.functions import Function
 from aioipc.pool.job import Task
-from aioipc.pool.serialization import Failure, dump_failure
+from aioipc.pool.sent_failures import Failure, dump_failure
 
 TASK = Task(7, Function(1, "package.function", False, b""), b"", sink=None)  # type: ignore[arg-type]
 WHERE = "worker 2 (pid 123)"
