@@ -25,8 +25,10 @@ from typing import Any
 from .._sys import failpoints, libc
 from .._sys.send_queue import SendQueue
 from ..supervisor.boot import Inheritance, apply_settings
+from ..supervisor.control_thread import MasterGone
 from ..supervisor.scoreboard import Scoreboard
 from ..supervisor.serialization import PLAIN, dump, loads
+from ..supervisor.worker_signals import take_signals
 from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
 from ..wire.pool_protocol import ASYNC, CANCELLED, CONTEXT, ERROR, OK, STREAM, TIMED, ResultItem, TaskItem
@@ -42,10 +44,6 @@ _NONE = dump(None)
 
 EnterLoop = Callable[["Worker", TaskItem, Any], None]
 Call = tuple[Callable[..., Any], tuple[Any, ...], "Context | None"]
-
-
-class MasterGone(Exception):
-    """The master's socket is closed: there is nobody to work for."""
 
 
 class Worker:
@@ -89,7 +87,6 @@ class Worker:
         self.notify_loop: Callable[[], None] | None = None
         self.loop: Any = None
         """The event loop, while the main thread is in it."""
-        self._mask: set[signal.Signals | int] = set()
         self._decoder = FrameDecoder()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
@@ -104,13 +101,8 @@ class Worker:
 
     def take_signals(self) -> None:
         """Install our dispositions; SIGTERM, blocked since the fork, is let in."""
-        signal.signal(signal.SIGTERM, self._on_terminate)
-        signal.signal(signal.SIGINT, self._on_interrupt)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        os.register_at_fork(
-            before=self._hold_signals, after_in_parent=self._let_signals_in, after_in_child=self._leave_to_child
-        )
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        take_signals({signal.SIGTERM: self._on_terminate, signal.SIGINT: self._on_interrupt}, self._leave_to_child)
 
     def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
         """Drain: the same as the master's stop, since service managers signal every process of a service."""
@@ -137,21 +129,10 @@ class Worker:
         with contextlib.suppress(BlockingIOError):  # it will wake up anyway
             os.write(self._woken, b"!")
 
-    def _hold_signals(self) -> None:
-        """A signal for a process that a task is forking must not meet our handlers there."""
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-
-    def _let_signals_in(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-
     def _leave_to_child(self) -> None:
-        """Keep a process that a task forks from acting as the worker it is a copy of."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        """Close what is the worker's, in a process that a task has forked."""
         self.data.close()
         self.control.close()
-        self._let_signals_in()
 
     # -- the main thread -----------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._sys import failpoints
+from ..supervisor.control_thread import LEAST_BEAT, MasterGone
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import ASYNC, CANCELLED, OK, STREAM, THREAD, ResultItem, TaskItem
-from .worker import MasterGone
 from .worker_streams import Outflow, iterable
 from .worker_threads import ThreadCalls, original
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LEAST_BEAT = 2.0
 _END = object()
 _runners: list[asyncio.Runner] = []
 _threads: list[ThreadCalls] = []
@@ -92,7 +91,7 @@ class AsyncPhase:
         self._begun: set[int] = set()  # a task cancelled before its first step would end without a word
         self._in_threads: set[int] = set()
         self._concurrency: int = worker.settings["concurrency"]
-        self._beat_every = max(_LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
+        self._beat_every = max(LEAST_BEAT, worker.settings["heartbeat_timeout"] / 4)
         self._flush_due = False
         self._context = copy_context()
 

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from .._sys import procfs
 from ..supervisor.boot import current_settings
 from ..supervisor.child import Child, ExitReport
-from ..supervisor.heartbeat import Heart
-from ..supervisor.link import FrameLink
+from ..supervisor.process_handle import ProcessHandle
 from ..supervisor.recycling import Limits
-from ..supervisor.relays import RelayOptions, Relays
-from ..supervisor.stack_dump import SIGNAL as DUMP_SIGNAL
+from ..supervisor.relays import RelayOptions
+from ..supervisor.source import Source
 from ..wire import pool_protocol as protocol
-from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
+from ..wire.framing import Frame, ProtocolError
 from ..wire.pool_protocol import TIMED, ResultItem, TaskItem
 from .job import Task
 from .scheduling import MAX_AHEAD
 
-if TYPE_CHECKING:
-    from ..supervisor.zygote import Zygote
-
-DUMP_TIME = 0.3
-"""Seconds that a worker gets to write down what it is doing before it is killed for it."""
 EXIT_TIME = 5.0
 """Seconds that a drained worker gets to end."""
 CLOSING_TIME = 1.0
@@ -54,7 +45,7 @@ class WorkerOwner(Protocol):
         """It is gone, and everything it said was heard."""
 
 
-class WorkerHandle:
+class WorkerHandle(ProcessHandle):
     """One worker process from the request for it to its end. ``number`` is its place in the pool."""
 
     def __init__(
@@ -66,7 +57,12 @@ class WorkerHandle:
         relay: RelayOptions,
         limits: Limits,
     ) -> None:
-        self.number = number
+        concurrency: int = options["concurrency"]
+        source = Source(number)
+        child = Child(concurrency + MAX_AHEAD, logs=relay.logs, capture=relay.capture)
+        dump = protocol.encode_plain(protocol.DUMP)
+        super().__init__(loop, source, child, relay, heartbeat_timeout=options["heartbeat_timeout"], dump=dump)
+        self.number: int = number
         self.limits: Limits = limits
         self.leaving: bool = False
         """It was told to stop, and takes no more tasks."""
@@ -74,53 +70,25 @@ class WorkerHandle:
         """It was given as many tasks as it may have, and takes no more."""
         self.idle_since: float = loop.time()
         """When it had its last task, in loop time."""
-        self.stacks: str = ""
-        """What it was doing before it was killed for it."""
-        self.state: str = "STARTING"
         self.in_flight: dict[int, Task] = {}
         self.finished: int = 0
-        self.kill_reason: str = ""
         self.endings: dict[int, asyncio.TimerHandle] = {}
         """By slot, the tasks that are being ended before their time, and when it is killed for them."""
         self.deliberate: bool = False
         """It is killed because of a task that did not end; what else it runs is not to blame."""
-        self.started_at: float = time.monotonic()
         self.boot_timer: asyncio.TimerHandle | None = None
-        self.was_ready: bool = False
         self.heard: int = 0
         """Frames received; tells whether it has been silent since."""
         self.nudge_timer: asyncio.TimerHandle | None = None
-        self.heart: Heart = Heart(options["heartbeat_timeout"])
-        self._loop = loop
         self._owner = owner
         self._exit_timer: asyncio.TimerHandle | None = None
         self._known: set[int] = set()
         self._serial = 0
-        concurrency: int = options["concurrency"]
         self._serials = [0] * (concurrency + MAX_AHEAD)
         self._free = list(range(concurrency + MAX_AHEAD))[::-1]
-        self.child: Child = Child(concurrency + MAX_AHEAD, logs=relay.logs, capture=relay.capture)
-        self.child.owner = self
-        self.relays: Relays = Relays(loop, number, relay, self.child)
-        self._zygote: Zygote | None = None
-        self._data = FrameLink(loop, self.child.data, self._on_frame, self._on_data_lost)
-        self._control = FrameLink(loop, self.child.control, self._on_frame, self._ignore, scratch=CONTROL_SCRATCH)
-        more = {"name": f"aioipc-worker-{number}", "slot": number}
+        more = {"name": source.process_name, "slot": number}
         settings = {**current_settings(), **options, **self.relays.settings, **more}
         self._data.send(protocol.encode_boot(settings))
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, once it has one."""
-        return self.child.pid
-
-    def __repr__(self) -> str:
-        return f"worker {self.number} (pid {self.pid})"
-
-    def spawn(self, zygote: Zygote, *, fresh: bool) -> None:
-        """Have the process started."""
-        self._zygote = zygote
-        zygote.spawn(self.child, fresh=fresh)
 
     def send(self, tasks: list[Task]) -> list[int]:
         """Send tasks; returns the number each is known by here, in order."""
@@ -204,67 +172,16 @@ class WorkerHandle:
         self._data.send(protocol.encode_plain(protocol.STOP))
         self._expect_exit()
 
-    def kill(self, reason: str) -> None:
-        """Kill the worker's process group; its end is reported with this reason. One that is gone is left alone."""
-        if self.state == "EXITED":
-            return
-        self.kill_reason = self.kill_reason or reason
-        if self._zygote is not None:
-            self._zygote.kill(self.child, signal.SIGKILL)
-
-    def condemn(self, reason: str) -> None:
-        """Kill it as soon as it has written down what its threads and async tasks are doing, or could have."""
-        if self.kill_reason or self.state == "EXITED":
-            return
-        self.kill_reason = reason
-        self._control.send(protocol.encode_plain(protocol.DUMP))
-        self._loop.call_later(DUMP_TIME / 2, self._interrupt)
-        self._loop.call_later(DUMP_TIME, self.kill, reason)
-
-    def _interrupt(self) -> None:
-        """Have the stacks of its threads dumped; that interrupts system calls, so no result after this is one."""
-        self._data.close()
-        self._control.close()
-        self.child.signal(DUMP_SIGNAL)
-
-    def memory(self) -> int:
-        """Return how many bytes of memory it has for itself, 0 where that is unknown."""
-        return procfs.private_memory(self.pid) if self.pid is not None else 0
-
-    def diagnose(self, now: float) -> str | None:
-        """Return why it must be killed, judged by its heartbeats; ``None`` where it is well."""
-        thread, loop = self.child.scoreboard.beats()
-        # A look into /proc only when it matters would save little: this runs every heartbeat_timeout / 4.
-        return self.heart.diagnose(thread, loop, self.child.state(), now)
-
     def close(self) -> None:
         """Let go of the worker's descriptors and memory."""
-        self._data.close()
-        self._control.close()
         for timer in (self._exit_timer, *self.endings.values()):
             if timer is not None:
                 timer.cancel()
         self.endings.clear()
-        self.relays.close()
-        self.child.close()
+        super().close()
 
-    # -- ChildOwner ----------------------------------------------------------------------------------
-
-    def child_spawned(self) -> None:
-        """See `ChildOwner`."""
-        self.relays.start()
-
-    def child_exited(self, report: ExitReport) -> None:
-        """Hear what it said before it died, then pass the news on."""
-        self.relays.drain()
-        self._data.drain_input()
-        self._control.drain_input()
-        self.state = "EXITED"
-        if self.kill_reason:
-            report = report._replace(reason=self.kill_reason)
-            self.stacks = self.child.stacks()
+    def _on_exit(self, report: ExitReport) -> None:
         self._owner.worker_exited(self, report)
-        self.close()
 
     # -- frames --------------------------------------------------------------------------------------
 
@@ -327,9 +244,6 @@ class WorkerHandle:
             self.kill(reason)
         else:
             self._loop.call_later(CLOSING_TIME, self.kill, "it closed its connection to the master and lived on")
-
-    def _ignore(self, reason: str) -> None:
-        """Its end is reported by the zygote."""
 
 
 _HANDLERS: dict[int, Callable[[WorkerHandle, Frame], None]] = {

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..supervisor import stack_dump
 from ..supervisor.boot import Inheritance, release_stderr
+from ..supervisor.control_thread import MasterGone
 from ..supervisor.serialization import loads
 from ..wire import pool_protocol as protocol
 from ..wire.pool_protocol import TaskItem
 from .current_worker import PoolWorker, become, current_worker
-from .worker import MasterGone, Worker
-from .worker_control import ControlThread
+from .worker import Worker
+from .worker_control import WorkerControl
 
 if TYPE_CHECKING:
     from ..supervisor.worker_logging import LogSender
@@ -34,7 +35,7 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
         _initialize(worker)
         worker.take_signals()
         worker.scoreboard.register()
-        ControlThread(worker).start()
+        WorkerControl(worker).start()
         dumps = os.dup(inheritance.stderr)
         release_stderr(saved_stderr, inheritance.stderr)
         stack_dump.enable(dumps)

@@ -13,10 +13,13 @@ import pickle
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn
 
 from .._sys import failpoints, libc
+
+_LISTENER = "listener:"
 
 
 class Inheritance(NamedTuple):
@@ -33,20 +36,37 @@ class Inheritance(NamedTuple):
     """Pipe that is to be standard output; -1 to leave it as it is."""
     error_pipe: int = -1
     """Pipe that is to be standard error once the worker is ready; -1 to leave it as it is."""
+    stdin: int = -1
+    """What is to be standard input; -1 to leave it as it is."""
+    notify: int = -1
+    """Pipe by which a program says that it is ready; -1 for none."""
+    listeners: Mapping[str, int] = MappingProxyType({})
+    """Listening sockets, by name."""
 
-    def layout(self) -> list[bool]:
+    def _named(self) -> dict[str, int]:
+        """Return all that there are, by names that no two of them share, in order."""
+        fixed = {name: fd for name, fd in zip(self._fields, self, strict=True) if isinstance(fd, int) and fd >= 0}
+        return fixed | {_LISTENER + name: fd for name, fd in self.listeners.items()}
+
+    def layout(self) -> list[str]:
         """Tell which of them there are, in order: the others cannot be sent."""
-        return [fd >= 0 for fd in self]
+        return list(self._named())
 
     def present(self) -> list[int]:
         """Return those that there are, in order."""
-        return [fd for fd in self if fd >= 0]
+        return list(self._named().values())
 
     @classmethod
-    def received(cls, layout: list[bool], fds: list[int]) -> Inheritance:
+    def received(cls, layout: list[str], fds: list[int]) -> Inheritance:
         """Put together what was sent as a layout and its descriptors."""
-        numbers = iter(fds)
-        return cls(*(next(numbers) if here else -1 for here in layout))
+        fixed: dict[str, int] = {}
+        listeners: dict[str, int] = {}
+        for name, fd in zip(layout, fds, strict=True):
+            if name.startswith(_LISTENER):
+                listeners[name.removeprefix(_LISTENER)] = fd
+            else:
+                fixed[name] = fd
+        return cls(**fixed, listeners=listeners)
 
 
 def become_worker(parent: int, entry: str, inheritance: Inheritance, command: list[str] | None) -> NoReturn:
@@ -74,10 +94,10 @@ def become_worker(parent: int, entry: str, inheritance: Inheritance, command: li
 
 def main_after_exec() -> NoReturn:
     """Go on in the fresh interpreter that `become_worker` has started; the arguments say with what."""
-    entry, numbers = sys.argv[1], sys.argv[2:]
+    entry, (numbers, *names) = sys.argv[1], sys.argv[2:]
     status = 1
     try:
-        status = _run(entry, Inheritance(*map(int, numbers)))
+        status = _run(entry, Inheritance.received(names, [int(number) for number in numbers.split(",")]))
     except BaseException:
         with contextlib.suppress(BaseException):
             traceback.print_exc()
@@ -150,15 +170,17 @@ def _exec(entry: str, inheritance: Inheritance, command: list[str]) -> NoReturn:
     failpoints.hit("before-exec")
     for fd in inheritance.present():
         os.set_inheritable(fd, True)
-    os.execv(command[0], [*command, entry, *map(str, inheritance)])
+    numbers = ",".join(map(str, inheritance.present()))
+    os.execv(command[0], [*command, entry, numbers, *inheritance.layout()])
 
 
 def _run(entry: str, inheritance: Inheritance) -> int:
     for fd in inheritance.present():
         os.set_inheritable(fd, False)
-    if inheritance.output_pipe >= 0:
-        os.dup2(inheritance.output_pipe, 1)
-        os.close(inheritance.output_pipe)
+    for fd, standard in ((inheritance.stdin, 0), (inheritance.output_pipe, 1)):
+        if fd >= 0:
+            os.dup2(fd, standard)
+            os.close(fd)
     saved = inheritance.error_pipe if inheritance.error_pipe >= 0 else os.dup(2)
     os.dup2(inheritance.stderr, 2)
     module, _, name = entry.partition(":")

@@ -9,6 +9,8 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from .._sys import procfs
@@ -19,6 +21,8 @@ from .scoreboard import Scoreboard
 _SEND_BUFFER = 1 << 20
 LOG_PIPE = 1 << 18
 """Bytes of log records that wait for the master at most: a thousand or so."""
+MAX_LISTENERS = 200
+"""One packet to the zygote carries 253 descriptors at most."""
 
 
 class ExitReport(NamedTuple):
@@ -33,6 +37,8 @@ class ExitReport(NamedTuple):
     """Bytes."""
     with_zygote: bool = False
     """It ended because its zygote did."""
+    errno: int | None = None
+    """Why it never came to be, where the kernel refused it."""
 
 
 class ChildOwner(Protocol):
@@ -48,15 +54,30 @@ class ChildOwner(Protocol):
 class Child:
     """The master's ends of one worker's descriptors. Create it, hand `inheritance` to the zygote, close it.
 
-    ``logs`` gives it a pipe for log records, ``capture`` pipes in place of its standard output and error. The
-    read ends are `pipes`, by the names that `Inheritance` has for the write ends.
+    ``logs`` gives it a pipe for log records, ``capture`` pipes in place of these of its standard streams, ``notify``
+    one by which a program says that it is ready. The read ends are `pipes`, by the names that `Inheritance` has for
+    the write ends. ``listeners`` are copied, and so is our standard input with ``stdin``, where there is one.
+
+    Raises OSError where there are no descriptors left, ValueError for more listeners than one packet can carry.
     """
 
-    def __init__(self, slots: int, *, logs: bool = False, capture: bool = False) -> None:
+    def __init__(
+        self,
+        slots: int,
+        *,
+        logs: bool = False,
+        capture: Collection[str] = (),
+        notify: bool = False,
+        stdin: bool = False,
+        listeners: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        if len(listeners) > MAX_LISTENERS:
+            raise ValueError(f"a process can be given {MAX_LISTENERS} listeners, not {len(listeners)}")
         self.pid: int | None = None
         self.pidfd: int | None = None
         self.owner: ChildOwner | None = None
         self._ready = False
+        self._dump_from: int | None = None
         with contextlib.ExitStack() as undo:
             self.data: socket.socket
             self.control: socket.socket
@@ -70,8 +91,14 @@ class Child:
             undo.callback(os.close, self._stderr)
             self.pipes: dict[str, int] = {}
             self._their_pipes: dict[str, int] = {}
-            for name in ["logs"] * logs + ["output_pipe", "error_pipe"] * capture:
+            for name in _pipe_names(logs, capture, notify):
                 self.pipes[name], self._their_pipes[name] = _pipe(undo)
+            self._copies: dict[str, int] = {}
+            self._listeners: dict[str, int] = {}
+            if stdin and _is_open(0):
+                self._copies["stdin"] = _copy(0, undo)
+            for name, fd in listeners.items():
+                self._listeners[name] = _copy(fd, undo)
             if logs:  # a task must never wait for the master to read its records
                 os.set_blocking(self._their_pipes["logs"], False)
                 _enlarge(self._their_pipes["logs"])
@@ -81,7 +108,8 @@ class Child:
         """Return the descriptors the worker gets; they are still ours to close."""
         assert self._stderr is not None
         data, control = self._their_data.fileno(), self._their_control.fileno()
-        return Inheritance(data, control, self._their_scoreboard, self._stderr, **self._their_pipes)
+        always = {"data": data, "control": control, "scoreboard": self._their_scoreboard, "stderr": self._stderr}
+        return Inheritance(**always, **self._their_pipes, **self._copies, listeners=self._listeners)
 
     def handed_over(self) -> None:
         """Close our copies of the worker's ends, so that its death is an end of file here."""
@@ -90,19 +118,28 @@ class Child:
         if self._their_scoreboard >= 0:
             os.close(self._their_scoreboard)
             self._their_scoreboard = -1
-        _close_all(self._their_pipes)
+        for fds in (self._their_pipes, self._copies, self._listeners):
+            _close_all(fds)
 
     def ready(self) -> None:
         """Say that the worker has the real standard error now; the captured one serves for stack dumps from here on."""
         self._ready = True
+        self._dump_from = None
 
     def stderr_tail(self, limit: int = 8192) -> str:
         """Return the last ``limit`` bytes that the worker wrote to standard error before it was ready."""
-        return "" if self._stderr is None or self._ready else tail(self._stderr, limit)
+        return "" if self._stderr is None or self._ready else tail(self._stderr, limit, end=self._dump_from)
+
+    def mark_dump(self) -> None:
+        """Say that a stack dump is asked for: of a worker that is not ready it follows what it wrote before."""
+        if self._stderr is not None and not self._ready and self._dump_from is None:
+            self._dump_from = os.fstat(self._stderr).st_size
 
     def stacks(self, limit: int = 65536) -> str:
         """Return the last ``limit`` bytes of the stack dumps that the worker has made."""
-        return "" if self._stderr is None or not self._ready else tail(self._stderr, limit)
+        if self._stderr is None or (not self._ready and self._dump_from is None):
+            return ""
+        return tail(self._stderr, limit, begin=self._dump_from or 0)
 
     def signal(self, signum: int) -> None:
         """Send a signal to the process alone; not done where it is gone, or has no pidfd to be named by safely."""
@@ -142,14 +179,34 @@ class Child:
         self.close = _nothing  # type: ignore[method-assign]
 
 
-def tail(fd: int, limit: int = 8192) -> str:
-    """Return the last ``limit`` bytes of a file as text."""
-    size = os.fstat(fd).st_size
-    return os.pread(fd, limit, max(0, size - limit)).decode(errors="replace")
+def tail(fd: int, limit: int = 8192, *, begin: int = 0, end: int | None = None) -> str:
+    """Return the last ``limit`` bytes of a file, or of the part of it from ``begin`` to ``end``, as text."""
+    size = os.fstat(fd).st_size if end is None else end
+    begin = max(begin, size - limit)
+    return os.pread(fd, size - begin, begin).decode(errors="replace") if size > begin else ""
 
 
 def _nothing() -> None:
     pass
+
+
+def _pipe_names(logs: bool, capture: Collection[str], notify: bool) -> list[str]:
+    wanted = {"logs": logs, "output_pipe": "stdout" in capture, "error_pipe": "stderr" in capture, "notify": notify}
+    return [name for name, here in wanted.items() if here]
+
+
+def _copy(fd: int, undo: contextlib.ExitStack) -> int:
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    undo.callback(os.close, copy)
+    return copy
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:  # a daemon has closed it
+        return False
+    return True
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

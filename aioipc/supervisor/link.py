@@ -11,14 +11,23 @@ import socket
 from collections.abc import Callable, Iterable
 
 from .._sys.send_queue import SendQueue
-from ..wire.framing import SCRATCH_SIZE, Buffer, Frame, FrameDecoder, ProtocolError
+from ..wire.framing import (
+    ATTACHMENTS_LIMIT,
+    BODY_LIMIT,
+    SCRATCH_SIZE,
+    Buffer,
+    Frame,
+    FrameDecoder,
+    ProtocolError,
+)
 
 
 class FrameLink:
     """One non-blocking stream socket on a loop: `send` frames, get frames by callback.
 
     ``on_frame`` is called for each frame, ``on_lost`` once, with the reason, when the link ends: end of file,
-    an error of the socket, or bytes that are no frames. After `close` neither is called.
+    an error of the socket, or bytes that are no frames, or announce one of more than ``limit`` bytes. After `close`
+    neither is called.
     """
 
     def __init__(
@@ -29,12 +38,13 @@ class FrameLink:
         on_lost: Callable[[str], None],
         *,
         scratch: int = SCRATCH_SIZE,
+        limit: int = BODY_LIMIT + ATTACHMENTS_LIMIT,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._on_frame = on_frame
         self._on_lost = on_lost
-        self._decoder = FrameDecoder(scratch)
+        self._decoder = FrameDecoder(scratch, limit)
         self._unsent = SendQueue(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._readable)

@@ -7,8 +7,7 @@ import logging
 import os
 
 from ..wire.log_protocol import Record, RecordDecoder
-
-_log = logging.getLogger("aioipc.pool")
+from .source import Source
 
 PORTION = 8192
 """Bytes read in one turn of the loop: so many records that handling them takes a few milliseconds."""
@@ -17,12 +16,13 @@ PORTIONS_AHEAD = 4
 
 
 class LogRelay:
-    """Reads the log pipe ``fd`` of worker ``number`` on the loop; the descriptor stays its owner's."""
+    """Reads the log pipe ``fd`` of a worker on the loop; the descriptor stays its owner's."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, number: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, source: Source) -> None:
         self._loop = loop
         self._fd = fd
-        self._number = number
+        self._source = source
+        self._log = logging.getLogger(source.logger)
         self._decoder = RecordDecoder(self._garbage)
         self._warned = False
         loop.add_reader(fd, self._readable)
@@ -61,7 +61,7 @@ class LogRelay:
             return False
         for record in self._decoder.feed(data):
             if record.lost:
-                _log.warning("%d log records of worker %d were lost", record.lost, self._number)
+                self._log.warning("%d log records of %s were lost", record.lost, self._source.label)
             if record.name:
                 self._replay(record)
         return len(data) == PORTION
@@ -70,20 +70,22 @@ class LogRelay:
         try:
             logger = logging.getLogger(record.name)
             if logger.isEnabledFor(record.levelno):
-                logger.handle(to_log_record(record, self._number))
+                logger.handle(to_log_record(record, self._source))
         except Exception as error:  # a handler's or filter's own; it must not cost the records that follow
             self._loop.call_exception_handler(
-                {"message": f"a log record of worker {self._number} could not be handled", "exception": error}
+                {"message": f"a log record of {self._source.label} could not be handled", "exception": error}
             )
 
     def _garbage(self) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("worker %d has written to the descriptor of its log records; that is ignored", self._number)
+            self._log.warning(
+                "%s has written to the descriptor of its log records; that is ignored", self._source.label
+            )
 
 
-def to_log_record(record: Record, number: int) -> logging.LogRecord:
-    """Return the record as `logging` has it, with ``worker`` as an attribute of its own."""
+def to_log_record(record: Record, source: Source) -> logging.LogRecord:
+    """Return the record as `logging` has it, with ``worker`` and ``service`` as attributes of its own."""
     name = record.process_name
     log_record = logging.makeLogRecord(
         {
@@ -101,12 +103,13 @@ def to_log_record(record: Record, number: int) -> logging.LogRecord:
             "thread": record.thread,
             "threadName": record.thread_name,
             "process": record.process,
-            "processName": f"aioipc-worker-{number}" if name in (None, "MainProcess") else name,
+            "processName": source.process_name if name in (None, "MainProcess") else name,
             "taskName": record.task_name,
             "exc_info": None,
             "exc_text": record.exc_text,
             "stack_info": record.stack_info,
-            "worker": number,
+            "worker": source.slot,
+            "service": source.service,
         }
     )
     ago = record.created - log_record.created

@@ -11,15 +11,17 @@ LONGEST_LINE = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class OutputLine:
-    """A line that a worker, or a process that one of its tasks started, has printed."""
+    """A line that a worker, or a process that it has started, has printed."""
 
     slot: int
-    """The worker's place in the pool."""
+    """The worker's place in the pool, or among the replicas of its service."""
     pid: int
     """The worker's process id."""
     stream: Literal["stdout", "stderr"]
     text: str
     """Without the line's end; bytes that are no UTF-8 are U+FFFD."""
+    service: str = ""
+    """The name of the service; empty for a worker of a pool."""
 
 
 class LineSplitter:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from .output_lines import LineSplitter, OutputLine
+from .source import Source
 
-_log = logging.getLogger("aioipc.pool")
 _output_log = logging.getLogger("aioipc.output")
 
 PORTION = 8192
@@ -33,15 +33,16 @@ def log_line(line: OutputLine) -> None:
     level = logging.INFO if line.stream == "stdout" else logging.WARNING
     if not _output_log.isEnabledFor(level):
         return
-    text, arguments = "worker %d (pid %d): %s", (line.slot, line.pid, line.text)
+    source = Source(line.slot, line.service)
+    text, arguments = "%s (pid %d): %s", (source.label, line.pid, line.text)
     record = _output_log.makeRecord(_output_log.name, level, __file__, 0, text, arguments, None)
-    record.process, record.processName = line.pid, f"aioipc-worker-{line.slot}"
-    record.worker, record.stream = line.slot, line.stream
+    record.process, record.processName = line.pid, source.process_name
+    record.worker, record.service, record.stream = line.slot, line.service, line.stream
     _output_log.handle(record)
 
 
 class OutputRelay:
-    """Reads the pipe ``fd`` of worker ``number`` on the loop and hands lines to ``sink``; the descriptor stays its
+    """Reads the pipe ``fd`` of a worker on the loop and hands lines to ``sink``; the descriptor stays its
     owner's. It reads from `start` on, since a line names the pid.
     """
 
@@ -49,13 +50,13 @@ class OutputRelay:
         self,
         loop: asyncio.AbstractEventLoop,
         fd: int,
-        number: int,
+        source: Source,
         stream: Literal["stdout", "stderr"],
         sink: Sink,
     ) -> None:
         self._loop = loop
         self._fd = fd
-        self._number = number
+        self._source = source
         self._stream = stream
         self._sink = sink
         self._pid = -1
@@ -123,8 +124,9 @@ class OutputRelay:
 
     def _deliver(self, count: int) -> None:
         for _ in range(min(count, len(self._lines))):
-            line = OutputLine(self._number, self._pid, self._stream, self._lines.popleft())
+            line = OutputLine(self._source.slot, self._pid, self._stream, self._lines.popleft(), self._source.service)
             try:
                 self._sink(line)
             except Exception:
-                _log.exception("the function given as capture= has failed for %r", line)
+                log = logging.getLogger(self._source.logger)
+                log.exception("the function given as capture= has failed for %r", line)

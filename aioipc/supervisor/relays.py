@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .child import LOG_PIPE, Child
 from .log_levels import current_levels
 from .log_relay import LogRelay
 from .output_lines import OutputLine
 from .output_relay import OutputRelay, Sink, log_line
+from .source import Source
 
 OUTPUT_PIPE = 1 << 16
 """Bytes of output that wait for the master at most, which is what a pipe holds."""
+
+Stream = Literal["stdout", "stderr"]
+_PIPES: dict[Stream, str] = {"stdout": "output_pipe", "stderr": "error_pipe"}
 
 
 class RelayOptions(NamedTuple):
@@ -23,11 +27,13 @@ class RelayOptions(NamedTuple):
     logs: bool = False
     sink: Sink | None = None
     """Who gets the lines of output; ``None``: they are not captured."""
+    streams: tuple[Stream, ...] = ("stdout", "stderr")
+    """Which of the two are captured."""
 
     @property
-    def capture(self) -> bool:
-        """Whether output is captured."""
-        return self.sink is not None
+    def capture(self) -> tuple[Stream, ...]:
+        """The standard streams that are captured."""
+        return () if self.sink is None else self.streams
 
     @property
     def preload(self) -> list[str]:
@@ -51,22 +57,20 @@ def relay_options(logs: object, capture: bool | Callable[[OutputLine], object]) 
 class Relays:
     """What one worker says, read on the loop from `start` to `close`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, number: int, options: RelayOptions, child: Child) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, source: Source, options: RelayOptions, child: Child) -> None:
         self.settings: dict[str, Any] = {"logs": current_levels() if options.logs else None}
         self._child = child
         pipes = child.pipes
-        self._log = LogRelay(loop, pipes["logs"], number) if options.logs else None
-        self._outputs: list[OutputRelay] = []
+        self._log = LogRelay(loop, pipes["logs"], source) if options.logs else None
+        self._outputs: dict[Stream, OutputRelay] = {}
         if options.sink is not None:
-            self._outputs = [
-                OutputRelay(loop, pipes["output_pipe"], number, "stdout", options.sink),
-                OutputRelay(loop, pipes["error_pipe"], number, "stderr", options.sink),
-            ]
+            for stream in options.streams:
+                self._outputs[stream] = OutputRelay(loop, pipes[_PIPES[stream]], source, stream, options.sink)
 
     def start(self) -> None:
         """Read output from now on, its pid being known; may be called twice."""
         if self._child.pid is not None:
-            for output in self._outputs:
+            for output in self._outputs.values():
                 output.start(self._child.pid)
 
     def before_results(self) -> None:
@@ -79,16 +83,16 @@ class Relays:
         self.start()
         if self._log is not None:
             self._log.drain(LOG_PIPE)
-        for output in self._outputs:
+        for output in self._outputs.values():
             output.drain(2 * OUTPUT_PIPE)
 
     def stderr_tail(self) -> str:
         """Return the end of what it wrote to standard error, where that was captured."""
-        return self._outputs[1].tail() if self._outputs else ""
+        return self._outputs["stderr"].tail() if "stderr" in self._outputs else ""
 
     def close(self) -> None:
         """Stop reading; the descriptors are the child's."""
         if self._log is not None:
             self._log.close()
-        for output in self._outputs:
+        for output in self._outputs.values():
             output.close()

@@ -14,7 +14,7 @@ import time
 
 from .._sys.anonymous_file import open_anonymous_file
 
-_PID, _THREAD_BEAT, _LOOP_BEAT, _LOOP_RUNS = range(4)
+_PID, _THREAD_BEAT, _LOOP_BEAT, _LOOP_RUNS, _WORK = range(5)
 _FIXED = 8
 _WORD = 8
 
@@ -35,7 +35,7 @@ class Scoreboard:
     @staticmethod
     def create(slots: int) -> int:
         """Return the descriptor of a new scoreboard for ``slots`` tasks in flight."""
-        return open_anonymous_file("scoreboard", (_FIXED + 2 * slots) * _WORD)
+        return open_anonymous_file("scoreboard", (_FIXED + 2 * slots) * _WORD, sealed=True)
 
     def close(self) -> None:
         """Give the memory back; nothing may be read or written afterwards."""
@@ -64,7 +64,16 @@ class Scoreboard:
         self.loop_beat()
         self._words[_LOOP_RUNS] = running
 
+    def count(self, work: int) -> None:
+        """Say that so many more pieces of work are done."""
+        self._words[_WORK] += work
+
     # -- the master's side ---------------------------------------------------------------------------
+
+    @property
+    def work(self) -> int:
+        """How many pieces of work it has counted."""
+        return self._words[_WORK]
 
     @property
     def pid(self) -> int:

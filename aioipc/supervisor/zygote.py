@@ -113,11 +113,11 @@ class Zygote:
         inheritance = child.inheritance()
         self._request(("spawn", token, fresh, inheritance.layout()), inheritance.present(), child.handed_over)
 
-    def kill(self, child: Child, signum: int = signal.SIGKILL) -> None:
-        """Send a signal to a worker's whole process group; one that is gone already is no error."""
+    def kill(self, child: Child, signum: int = signal.SIGKILL, *, group: bool = True) -> None:
+        """Send a signal to a worker's whole process group, or to it alone; one that is gone already is no error."""
         for token, owned in self._children.items():
             if owned is child:
-                self._request(("kill", token, signum))
+                self._request(("kill", token, signum, group))
                 if signum == signal.SIGKILL:
                     self._loop.call_later(_REACTION, self._expect_gone, token)
 
@@ -206,8 +206,8 @@ class Zygote:
         if child.owner is not None:
             child.owner.child_spawned()
 
-    def _heard_refused(self, token: int, text: str) -> None:
-        self._tell_exit(token, ExitReport(None, text))
+    def _heard_refused(self, token: int, text: str, number: int | None) -> None:
+        self._tell_exit(token, ExitReport(None, text, errno=number))
 
     def _heard_exited(self, token: int, code: int, user: float, system: float, peak: int) -> None:
         self._tell_exit(token, ExitReport(code, _describe(code), user, system, peak * 1024))

@@ -4,9 +4,9 @@ The master never forks: it has threads and a loop. It starts this process by exe
 SEQPACKET pair; one packet is one request or one report.
 
     master → zygote   ("start", settings, preload, entry, command)
-                      ("spawn", token, fresh, layout) + descriptors      ("kill", token, signal)
+                      ("spawn", token, fresh, layout) + descriptors      ("kill", token, signal, whole group)
     zygote → master   ("up", pid)   ("preload-failed", text)
-                      ("spawned", token, pid) + a pidfd            ("refused", token, text)
+                      ("spawned", token, pid) + a pidfd            ("refused", token, text, errno or None)
                       ("exited", token, exit code, user seconds, system seconds, peak memory in KiB)
 
 End of file from the master means that it is gone: the workers, which see it too, get a second to end by
@@ -16,6 +16,7 @@ themselves and are then killed, groups and adopted orphans included.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -35,7 +36,7 @@ from . import boot
 ORPHAN_GRACE = 1.0
 _WARM_UP_AFTER = 200  # ms
 _PACKET = 1 << 18
-_FDS = len(boot.Inheritance._fields)
+_FDS = 253  # the most that the kernel lets one packet carry (SCM_MAX_FD)
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -133,10 +134,11 @@ class ZygoteProcess:
                 importlib.import_module(name)
         self._settle_memory()
 
-    def _spawn(self, token: int, fresh: bool, layout: list[bool], fds: list[int]) -> None:
-        if len(fds) != sum(layout):  # the kernel drops what does not fit
+    def _spawn(self, token: int, fresh: bool, layout: list[str], fds: list[int]) -> None:
+        if len(fds) != len(layout):  # the kernel drops what does not fit
             _close(*fds)
-            self._report("refused", token, "the zygote may open no more files (RLIMIT_NOFILE, ulimit -n)")
+            text = "the zygote may open no more files (RLIMIT_NOFILE, ulimit -n)"
+            self._report("refused", token, text, errno.EMFILE)
             return
         inheritance, parent = boot.Inheritance.received(layout, fds), os.getpid()
         try:
@@ -144,7 +146,7 @@ class ZygoteProcess:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             pid = os.fork()
         except (OSError, RuntimeError) as error:
-            self._report("refused", token, f"fork: {error}")
+            self._report("refused", token, f"fork: {error}", getattr(error, "errno", None))
             return
         finally:
             if os.getpid() == parent:
@@ -168,10 +170,13 @@ class ZygoteProcess:
         _close(self._wake, self._woken)
         gc.enable()
 
-    def _kill(self, token: int, signum: int) -> None:
+    def _kill(self, token: int, signum: int, group: bool) -> None:
         for pid, owner in self._tokens.items():
-            if owner == token:
+            if owner == token and group:
                 kill_group(pid, signum)
+            elif owner == token:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signum)
 
     # -- reports -------------------------------------------------------------------------------------
 
