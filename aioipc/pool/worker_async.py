@@ -12,6 +12,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._loop.factory import loop_factory
 from .._sys import failpoints
 from ..supervisor.control_thread import LEAST_BEAT, MasterGone
 from ..wire import pool_protocol as protocol
@@ -62,7 +63,7 @@ def run_in_loop(awaitable: Awaitable[T]) -> T:
 
 def _runner() -> asyncio.Runner:
     if not _runners:
-        _runners.append(asyncio.Runner(loop_factory=_loop_factory()))
+        _runners.append(asyncio.Runner(loop_factory=loop_factory()))
     return _runners[0]
 
 
@@ -70,14 +71,6 @@ def close_loop() -> None:
     """Close the loop, where there is one."""
     while _runners:
         _runners.pop().close()
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop
 
 
 class AsyncPhase:

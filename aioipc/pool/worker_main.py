@@ -39,6 +39,7 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
         dumps = os.dup(inheritance.stderr)
         release_stderr(saved_stderr, inheritance.stderr)
         stack_dump.enable(dumps)
+        stack_dump.clear()
         if isinstance(sys.stdout, io.TextIOWrapper):  # what a task prints is seen at once, and not lost with the worker
             sys.stdout.reconfigure(line_buffering=True)
         worker.send(protocol.encode_plain(protocol.READY, os.getpid()))

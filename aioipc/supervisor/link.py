@@ -49,6 +49,11 @@ class FrameLink:
         self._open = True
         loop.add_reader(sock.fileno(), self._readable)
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether something waits for the peer to read."""
+        return bool(self._unsent)
+
     def send(self, pieces: Iterable[Buffer]) -> None:
         """Send a frame: at once what the socket takes, the rest as soon as it takes more."""
         if not self._open:

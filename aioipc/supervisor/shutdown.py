@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar, TypeVarTuple, Unpack, overload
 
+from .._loop.factory import loop_factory
 from .._loop.signal_routing import Listener, Subscription, need_main_thread
 from ..exceptions import ShutdownTimeout
 from .zygote import kill_every_child
@@ -225,19 +226,11 @@ def run(main: Any, *args: Any) -> Any:  # type: ignore[misc]  # mypy cannot matc
     if inspect.iscoroutine(main) and args:
         main.close()
         raise TypeError("aioipc.run takes arguments only together with a function")
-    with _handlers_restored(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _handlers_restored(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         result, signum = runner.run(_supervise(main, args))
     if signum is not None:
         _end_process(signum, clean=True)
     return result
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 @contextlib.contextmanager

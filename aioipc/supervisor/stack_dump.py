@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import AsyncGeneratorType, FrameType
 from typing import Any, TextIO
@@ -23,31 +24,56 @@ _file: list[TextIO] = []
 
 
 def enable(fd: int) -> None:
-    """Take over the descriptor: from here on dumps go there."""
-    os.ftruncate(fd, 0)
-    os.lseek(fd, 0, os.SEEK_SET)
+    """Take over the descriptor: from here on dumps go there, behind what is in the file already."""
     file = open(fd, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - for the life of the process
     _file.append(file)
     faulthandler.register(SIGNAL, file, all_threads=True)
 
 
+def clear() -> None:
+    """Throw away what is in the file."""
+    fd = _file[0].fileno()
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
 def dump_tasks(loop: Any) -> None:
     """Write the stacks of all async tasks of a loop; called in another thread than the loop's, never raises."""
+    print(task_stacks(loop), end="", file=_file[0], flush=True)
+
+
+def task_stacks(loop: Any) -> str:
+    """Return the stacks of all async tasks of a loop as a text; for any thread, never raises."""
     import asyncio
     import traceback
 
-    file = _file[0]
+    parts: list[str] = []
     try:
         tasks = list(asyncio.all_tasks(loop))
         for task in tasks[:_MOST_TASKS]:
             if frames := [frame for frame in _frames(task.get_coro()) if not _is_ours(frame)]:
                 summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
-                print(f"Async task {task.get_name()} (most recent call last):", *summary.format(), sep="\n", file=file)
+                parts.append(f"Async task {task.get_name()} (most recent call last):\n")
+                parts.extend(summary.format())
         if len(tasks) > _MOST_TASKS:
-            print(f"... and {len(tasks) - _MOST_TASKS} more tasks", file=file)
-        file.flush()
+            parts.append(f"... and {len(tasks) - _MOST_TASKS} more tasks\n")
     except Exception as error:  # the loop goes on changing them
-        print(f"the tasks cannot be listed: {error!r}", file=file, flush=True)
+        parts.append(f"the tasks cannot be listed: {error!r}\n")
+    return "".join(parts)
+
+
+def thread_stacks() -> str:
+    """Return the stacks of all other threads as a text."""
+    import threading
+    import traceback
+
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    parts: list[str] = []
+    for number, frame in sys._current_frames().items():
+        if number != threading.get_ident():
+            parts.append(f"Thread {names.get(number, number)} (most recent call last):\n")
+            parts.extend(traceback.format_stack(frame))
+    return "".join(parts)
 
 
 def _frames(coroutine: Any) -> Iterator[FrameType]:

@@ -1,0 +1,121 @@
+"""The master's side of one external program.
+
+That it was started is known by the end of file on its data socket, which execve(2) closes; that it could not be, by
+what it says there before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+from .child import Child
+from .command_exec import Command
+from .launch import Launch
+from .launched_process import LaunchedOwner, LaunchedProcess, pipes_of
+from .relays import RelayOptions
+from .source import Source
+
+_PORTION = 4096
+
+
+class CommandHandle(LaunchedProcess):
+    """One process of a command. ``argv`` is its command line; the program is looked for on the PATH it gets.
+
+    ``ready`` is "newline" where it says that it is by a newline on the descriptor named by NOTIFY_FD; ``None`` where
+    somebody else knows. ``notify_socket`` and ``watchdog`` (seconds) are what it finds in NOTIFY_SOCKET and
+    WATCHDOG_USEC; who listens there is the caller's affair. There are no heartbeats and no stacks. Its standard
+    error is its own from the start, so that the master knows the end of it only where that is captured.
+
+    Raises OSError where there are no descriptors left.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        replica: int,
+        owner: LaunchedOwner,
+        *,
+        argv: Sequence[str],
+        launch: Launch,
+        relay: RelayOptions,
+        ready: Literal["newline"] | None = None,
+        notify_socket: str | None = None,
+        watchdog: float | None = None,
+        listeners: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        relay = pipes_of(relay._replace(logs=False), launch)
+        child = Child(
+            0,
+            capture=relay.capture,
+            notify=ready == "newline",
+            stdin=launch.stdin == "inherit",
+            listeners=listeners,
+        )
+        settings = {"command": Command(tuple(argv), notify_socket, watchdog)}
+        super().__init__(
+            *(loop, Source(replica, name), owner, launch, relay, child, settings),
+            heartbeat_timeout=None,
+        )
+        self._notify = child.pipes.get("notify", -1)
+        if self._notify >= 0:
+            loop.add_reader(self._notify, self._notified)
+
+    def stop(self, deadline: float) -> None:
+        """See `LaunchedProcess.stop`: SIGTERM goes to its whole group, and SIGCONT, so that it is heard; once."""
+        if self.state not in ("STOPPING", "EXITED"):
+            self.state = "STOPPING"
+            self.send_signal(signal.SIGTERM)
+            self._continue()
+
+    def condemn(self, reason: str) -> None:
+        """Kill it: it has no stacks to be written down."""
+        self.kill(reason)
+
+    def show_stacks(self, answer: Callable[[str], None]) -> None:
+        """Answer with nothing: nobody knows what a program does."""
+        answer("")
+
+    def assume_ready(self) -> None:
+        """Count it as ready, as it has said by sd_notify or as it has run for long enough; the owner is not told."""
+        self.was_ready = True
+        if self.state == "STARTING":
+            self.state = "RUNNING"
+
+    def child_exited(self, report: object) -> None:
+        """Hear the last newline before its end."""
+        self._notified()
+        super().child_exited(report)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Let go of its descriptors and memory."""
+        self._stop_listening()
+        super().close()
+
+    def _on_data_lost(self, reason: str) -> None:
+        super()._on_data_lost(reason)
+        if self._refusal is None and reason == "end of file":
+            self._has_launched()
+
+    def _notified(self) -> None:
+        if self._notify < 0:
+            return
+        try:
+            data = os.read(self._notify, _PORTION)
+        except (BlockingIOError, InterruptedError):
+            return
+        if b"\n" in data:
+            self._is_ready()
+        if not data or self.was_ready:
+            self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        """Read no more of it; the descriptor is the child's."""
+        if self._notify >= 0:
+            self._loop.remove_reader(self._notify)
+            self._notify = -1

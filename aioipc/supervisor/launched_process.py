@@ -1,0 +1,195 @@
+"""The master's side of a process that a supervisor runs: what services and commands have in common.
+
+It is told to its owner in a fixed order, whatever order the news came in: ``spawned`` when it is set up as its launch
+says and runs its own code, then anything else, then ``exited``; or nothing but ``refused``, or nothing but ``exited``
+where it died on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..wire import service_protocol as protocol
+from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
+from ..wire.service_protocol import Refusal
+from .boot import current_settings
+from .child import Child, ExitReport
+from .launch import Launch
+from .process_handle import ProcessHandle
+from .relays import RelayOptions
+from .source import Source
+
+
+class LaunchedOwner(Protocol):
+    """Who hears what becomes of a process; everything is called in the loop."""
+
+    def spawned(self, process: LaunchedProcess, pid: int) -> None:
+        """It exists, is set up as its launch says, and runs its own code."""
+
+    def refused(self, process: LaunchedProcess, reason: str, errno: int | None) -> None:
+        """It could not be started and is gone; nothing else is heard of it. ``reason`` names the option."""
+
+    def ready(self, process: LaunchedProcess) -> None:
+        """It says that it is ready."""
+
+    def status(self, process: LaunchedProcess, text: str) -> None:
+        """It says what it is doing."""
+
+    def stopping_by_itself(self, process: LaunchedProcess, why: str) -> None:
+        """It stops without having been told to: it was sent SIGTERM, or its function has ended."""
+
+    def exited(self, process: LaunchedProcess, report: ExitReport) -> None:
+        """It has ended, and everything it said and wrote was heard. Its descriptors are closed after this call."""
+
+
+class LaunchedProcess(ProcessHandle):
+    """One process from the request for it to its end; the subclasses say what it runs.
+
+    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's. ``generation`` and the like are
+    the subclasses'. Raises OSError where there are no descriptors left for it, ValueError for too many listeners.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: Source,
+        owner: LaunchedOwner,
+        launch: Launch,
+        relay: RelayOptions,
+        child: Child,
+        settings: dict[str, Any],
+        *,
+        heartbeat_timeout: float | None,
+    ) -> None:
+        dump = protocol.encode_plain(protocol.DUMP)
+        super().__init__(
+            *(loop, source, child, relay),
+            heartbeat_timeout=heartbeat_timeout,
+            dump=dump,
+            scratch=CONTROL_SCRATCH,
+            limit=protocol.LIMIT,
+        )
+        self._owner = owner
+        self._launched = False
+        self._told_spawned = False
+        self._early: list[Callable[[], None]] = []
+        self._refusal: Refusal | None = None
+        self._answers: list[Callable[[str], None]] = []
+        self._timers: list[asyncio.TimerHandle] = []
+        self._work = 0
+        settings = {**current_settings(), **self.relays.settings, "launch": launch, **settings}
+        self._data.send(protocol.encode_boot(settings))
+
+    @property
+    def work(self) -> int:
+        """How many pieces of work it has counted."""
+        if self.state != "EXITED":
+            self._work = self.child.scoreboard.work
+        return self._work
+
+    def stop(self, deadline: float) -> None:
+        """Ask it to stop by ``deadline`` (loop time); of several the earliest counts. Whoever calls this kills it then.
+
+        It may be called at any time; nothing happens where it has ended.
+        """
+        raise NotImplementedError
+
+    def assume_ready(self) -> None:
+        """Count it as ready, though it has not said so here; ``ready`` is not told to the owner then."""
+        raise NotImplementedError
+
+    def stderr_tail(self) -> str:
+        """Return the end of what it wrote to standard error, as far as that came through the master."""
+        return self.child.stderr_tail() or self.relays.stderr_tail()
+
+    def show_stacks(self, answer: Callable[[str], None]) -> None:
+        """Have it say what its threads and async tasks are doing; ``answer`` gets the text, empty where it ends first.
+
+        A process that is stopped, or whose GIL is held, does not answer. A command is not asked.
+        """
+        if self.state == "EXITED":
+            answer("")
+            return
+        self._answers.append(answer)
+        self._control.send(protocol.encode_plain(protocol.SHOW_STACKS))
+
+    def close(self) -> None:
+        """Let go of its descriptors and memory."""
+        for timer in self._timers:
+            timer.cancel()
+        super().close()
+
+    # -- what is told, in order ----------------------------------------------------------------------
+
+    def child_spawned(self) -> None:
+        """See `ChildOwner`."""
+        super().child_spawned()
+        self._tell_spawned()
+
+    def _has_launched(self) -> None:
+        if not self._launched:
+            self._launched = True
+            self._tell_spawned()
+
+    def _tell_spawned(self) -> None:
+        """Tell that it runs, as soon as both the zygote has told its pid and it has said so itself."""
+        if self._launched and self.pid is not None and not self._told_spawned:
+            self._told_spawned = True
+            self._owner.spawned(self, self.pid)
+            early, self._early = self._early, []
+            for tell in early:
+                tell()
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        if self._told_spawned:
+            tell()
+        else:
+            self._early.append(tell)
+
+    def _is_ready(self) -> None:
+        """Take note that it is ready, and tell."""
+        if not self.was_ready:
+            self.was_ready = True
+            if self.state == "STARTING":
+                self.state = "RUNNING"
+            self._tell(lambda: self._owner.ready(self))
+
+    def _on_exit(self, report: ExitReport) -> None:
+        self._work = self.child.scoreboard.work
+        answers, self._answers = self._answers, []
+        for answer in answers:
+            answer("")
+        if self._refusal is not None and not self.kill_reason:
+            self._owner.refused(self, f"{self._refusal.field}: {self._refusal.text}", self._refusal.errno)
+        elif self.pid is None and not self.kill_reason:
+            self._owner.refused(self, report.reason, report.errno)
+        else:
+            self._owner.exited(self, report)
+
+    # -- frames --------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.kind == protocol.REFUSED:
+            self._refusal = protocol.decode_refusal(frame)
+        else:
+            raise ProtocolError(f"frames of kind {frame.kind} are not expected from {self!r}")
+
+    def _on_data_lost(self, reason: str) -> None:
+        if "garbage" in reason:
+            self.kill(reason)
+
+    def _later(self, delay: float, callback: Callable[..., object], *arguments: Any) -> None:
+        self._timers.append(self._loop.call_later(delay, callback, *arguments))
+
+    def _continue(self) -> None:
+        """Have a stopped process hear what it is told."""
+        self.send_signal(signal.SIGCONT)
+
+
+def pipes_of(relay: RelayOptions, launch: Launch) -> RelayOptions:
+    """Return the relay options with those streams that the launch wants captured."""
+    streams: Sequence[Any] = [name for name in ("stdout", "stderr") if getattr(launch, name) == "capture"]
+    return relay._replace(streams=tuple(streams))

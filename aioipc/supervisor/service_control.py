@@ -1,0 +1,56 @@
+"""The second thread of a service: hears the master, and ends the process where nothing else does."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from ..wire import service_protocol as protocol
+from ..wire.framing import Frame
+from . import stack_dump
+from .control_thread import ControlThread
+
+if TYPE_CHECKING:
+    from .service_process import ServiceProcess
+
+CANCEL_TIME = 1.0
+"""Seconds that a service gets to end after it was cancelled."""
+EXIT_DEADLINE = 124
+"""Exit code of a service that did not stop by its deadline, as of ``timeout(1)``."""
+
+
+class ServiceControl(ControlThread):
+    """Hears STOP, DUMP, SHOW_STACKS and ASSUME_READY."""
+
+    def __init__(self, process: ServiceProcess, heartbeat_timeout: float) -> None:
+        super().__init__(process.control_socket, process.scoreboard, heartbeat_timeout)
+        self._process = process
+
+    def _due(self) -> float:
+        return self._process.hard_deadline
+
+    def _look(self) -> None:
+        process = self._process
+        if process.terminated and not process.is_stopping:
+            process.stop(time.monotonic() + process.shutdown)
+        if time.monotonic() >= process.hard_deadline:
+            os.write(2, b"aioipc: this process did not end by its deadline\n")
+            os._exit(EXIT_DEADLINE)
+
+    def _obey(self, frame: Frame) -> None:
+        process = self._process
+        if frame.kind == protocol.STOP:
+            process.stop(protocol.decode_stop(frame))
+        elif frame.kind == protocol.ASSUME_READY:
+            process.assume_ready()
+        elif frame.kind == protocol.DUMP and process.loop is not None:
+            stack_dump.dump_tasks(process.loop)
+        elif frame.kind == protocol.SHOW_STACKS:
+            text = stack_dump.thread_stacks()
+            if process.loop is not None:
+                text += stack_dump.task_stacks(process.loop)
+            self.send(protocol.encode_text(protocol.STACKS, text))
+
+    def _stop_politely(self) -> None:
+        self._process.orphan()
