@@ -105,7 +105,7 @@ class Launch:
             with _naming(f"rlimits[{name!r}]", f"{soft}:{hard}"):
                 if number is None:
                     raise ValueError("there is no such limit on this system")
-                resource.setrlimit(number, (soft, hard))
+                resource.prlimit(0, number, (soft, hard))  # setrlimit() would not say the errno
         if self.nice:
             with _naming("nice", self.nice):
                 os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + self.nice)

@@ -37,6 +37,8 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
     with socket.socket(fileno=fd) as data:
         try:
             settings = _receive_boot(data)
+            if settings["command"] is None:
+                _import_service()
             _set_up(settings, saved_stderr)
             if settings["command"] is not None:
                 exec_command(settings["command"], inheritance, saved_stderr)
@@ -47,6 +49,14 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
                 data.sendall(b"".join(protocol.encode_refusal(error.refusal)))
             return EXIT_REFUSED
         return _serve(inheritance, saved_stderr, settings, data)
+
+
+def _import_service() -> None:
+    """Import what a service needs, before it may have given up the right to read it."""
+    from .._loop.factory import loop_factory
+    from . import service_runner  # noqa: F401
+
+    loop_factory()
 
 
 def _receive_boot(data: socket.socket) -> dict[str, Any]:

@@ -46,6 +46,8 @@ class ServiceProcess:
         """When the process ends, whatever it does."""
         self.expired: bool = False
         """What runs was cancelled because of the deadline."""
+        self.orphaned: bool = False
+        """What runs was cancelled because the master is gone."""
         self.terminated: bool = False
         """A SIGTERM has come; the control thread sees to it."""
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -90,7 +92,7 @@ class ServiceProcess:
 
     def orphan(self) -> None:
         """The master is gone: cancel what runs. Called in the control thread."""
-        self.is_stopping = True
+        self.is_stopping = self.orphaned = True
         self.tell_loop(self._cancel)
 
     def assume_ready(self) -> None:

@@ -68,7 +68,7 @@ def _exit_code(process: ServiceProcess, run: Callable[[], None]) -> int:
         _print(error)
         return EXIT_INTERRUPTED
     except BaseException as error:
-        if not (isinstance(error, asyncio.CancelledError) and process.is_stopping):
+        if not (isinstance(error, asyncio.CancelledError) and (process.expired or process.orphaned)):
             _print(error)
         return 1
     return 0

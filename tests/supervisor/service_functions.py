@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
+from aioipc.supervisor.launch import Launch, LaunchError
 from aioipc.supervisor.service_context import WorkerContext
 
 
@@ -125,7 +125,7 @@ async def ignores_everything(worker: WorkerContext) -> None:
 async def blocks_the_loop(worker: WorkerContext) -> None:
     await worker.ready()
     await asyncio.sleep(0.05)
-    time.sleep(3600)
+    time.sleep(3600)  # noqa: ASYNC251
 
 
 async def holds_the_gil(worker: WorkerContext) -> None:
@@ -166,7 +166,7 @@ async def hanging_thread(worker: WorkerContext) -> None:
 
 async def has_grandchildren(worker: WorkerContext) -> None:
     """One in its group that ignores SIGTERM."""
-    child = subprocess.Popen([sys.executable, "-c", IGNORE_TERM], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", IGNORE_TERM], stdout=subprocess.PIPE)  # noqa: ASYNC220
     assert child.stdout is not None
     child.stdout.readline()
     worker.set_status(str(child.pid))
@@ -199,7 +199,7 @@ async def forks(worker: WorkerContext) -> None:
     await worker.ready()
     await worker.stopping()
     os.kill(pid, signal.SIGTERM)
-    _, status = os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)  # noqa: ASYNC222
     print("child", os.waitstatus_to_exitcode(status), flush=True)
 
 
@@ -209,5 +209,18 @@ class Namespace:
     serve = staticmethod(serve)
 
 
-def look(worker: Any) -> str:
-    return repr(worker)
+async def tell_environment(worker: WorkerContext) -> None:
+    for name in ("ADDED", "TAKEN", "KEPT", "NOTIFY_SOCKET", "LISTEN_FDS", "HOME", "USER"):
+        print(name, os.environ.get(name))
+    await worker.ready()
+    await worker.stopping()
+
+
+async def try_launches(worker: WorkerContext) -> None:
+    """What only root may, in a process that is somebody else."""
+    for launch in (Launch(nice=-5), Launch(user=0), Launch(group=0), Launch(rlimits={"nofile": (50, 1 << 19)})):
+        try:
+            launch.apply(2)
+        except LaunchError as error:
+            print(error.refusal.field, error.refusal.errno)
+    await worker.ready()
