@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .._sys import libc
-from .._sys.process_title import set_process_title
 from ..wire.service_protocol import Refusal
 
 _OF_OTHERS = (
@@ -52,6 +51,7 @@ class Launch:
     """With it come its groups, and HOME, USER and LOGNAME, unless `env` says otherwise."""
     group: str | int | None = None
     title: str | None = None
+    """What ``ps`` shows for a service; a command shows its own command line."""
     stdin: Literal["null", "inherit"] = "null"
     stdout: Literal["inherit", "capture", "null"] = "inherit"
     stderr: Literal["inherit", "capture", "null"] = "inherit"
@@ -87,8 +87,6 @@ class Launch:
         if self.cwd is not None:
             with _naming("cwd", self.cwd):
                 os.chdir(self.cwd)
-        if self.title:
-            set_process_title(self.title)
 
     def _silence(self, saved_stderr: int) -> None:
         """Have nobody read what it prints, where that is wanted."""

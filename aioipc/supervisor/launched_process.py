@@ -74,6 +74,7 @@ class LaunchedProcess(ProcessHandle):
         )
         self._owner = owner
         self._launched = False
+        self._condemned = False
         self._told_spawned = False
         self._early: list[Callable[[], None]] = []
         self._refusal: Refusal | None = None
@@ -104,6 +105,14 @@ class LaunchedProcess(ProcessHandle):
     def stderr_tail(self) -> str:
         """Return the end of what it wrote to standard error, as far as that came through the master."""
         return self.child.stderr_tail() or self.relays.stderr_tail()
+
+    def condemn(self, reason: str) -> None:
+        """Kill it after its stacks were written down, where it has any; at once while it is not set up yet."""
+        self._condemned = True
+        if self._launched:
+            super().condemn(reason)
+        else:
+            self.kill(reason)
 
     def show_stacks(self, answer: Callable[[str], None]) -> None:
         """Have it say what its threads and async tasks are doing; ``answer`` gets the text, empty where it ends first.
@@ -162,6 +171,8 @@ class LaunchedProcess(ProcessHandle):
         answers, self._answers = self._answers, []
         for answer in answers:
             answer("")
+        if self._condemned and report.exitcode is not None and report.exitcode >= 0:
+            report = report._replace(exitcode=None)  # the dump has ended the call that hung: that was no end of its own
         if self._refusal is not None and not self.kill_reason:
             self._owner.refused(self, f"{self._refusal.field}: {self._refusal.text}", self._refusal.errno)
         elif self.pid is None and not self.kill_reason:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import time
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,7 @@ class ServiceControl(ControlThread):
         if process.terminated and not process.is_stopping:
             process.stop(time.monotonic() + process.shutdown)
         if time.monotonic() >= process.hard_deadline:
-            os.write(2, b"aioipc: this process did not end by its deadline\n")
+            _say("aioipc: this process did not end by its deadline\n")
             os._exit(EXIT_DEADLINE)
 
     def _obey(self, frame: Frame) -> None:
@@ -54,3 +56,12 @@ class ServiceControl(ControlThread):
 
     def _stop_politely(self) -> None:
         self._process.orphan()
+
+
+def _say(text: str) -> None:
+    """Write to standard error, unless that would wait."""
+    poller = select.poll()
+    poller.register(2, select.POLLOUT)
+    if any(events & select.POLLOUT for _, events in poller.poll(0)):
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())

@@ -70,14 +70,16 @@ class ServiceHandle(LaunchedProcess):
             *(loop, source, owner, launch, relay, child, settings),
             heartbeat_timeout=heartbeat_timeout,
         )
+        self._told_to_stop = False
         self._deadline = math.inf
         self._assumed_ready = False
 
     def stop(self, deadline: float) -> None:
         """See `LaunchedProcess.stop`: its function is told, and is cancelled shortly before the deadline."""
-        if self.state == "EXITED" or deadline >= self._deadline:
+        if self.state == "EXITED" or (self._told_to_stop and deadline >= self._deadline):
             return
         self.state = "STOPPING"
+        self._told_to_stop = True
         self._deadline = deadline
         left = max(0.0, deadline - self._loop.time())
         self._control.send(protocol.encode_stop(time.monotonic() + left - min(1.0, left / 10)))
@@ -88,13 +90,6 @@ class ServiceHandle(LaunchedProcess):
         if not self.was_ready and self.state != "EXITED":
             self._assumed_ready = True
             self._control.send(protocol.encode_plain(protocol.ASSUME_READY))
-
-    def condemn(self, reason: str) -> None:
-        """Kill it after its stacks were written down; at once while it is not set up yet."""
-        if self._launched:
-            super().condemn(reason)
-        else:
-            self.kill(reason)
 
     # -- frames --------------------------------------------------------------------------------------
 

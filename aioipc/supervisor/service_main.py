@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._sys.process_title import set_process_title
 from ..wire import service_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, FrameDecoder
 from .boot import Inheritance, apply_settings
@@ -87,6 +88,7 @@ def _serve(inheritance: Inheritance, saved_stderr: int, settings: dict[str, Any]
     from .service_process import ServiceProcess
     from .service_runner import run_service
 
+    set_process_title(settings["title"])
     process = ServiceProcess(inheritance, saved_stderr, settings, data)
     take_signals({signal.SIGTERM: process.on_terminate}, process.leave_to_child)
     sender: LogSender | None = None

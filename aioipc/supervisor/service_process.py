@@ -164,7 +164,8 @@ class ServiceProcess:
             self._link.send(protocol.encode_text(protocol.STOPPING, protocol.SIGNALLED))
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(self.to_loop_time(self.deadline), self._expire)
+        if not math.isinf(self.deadline):
+            self._timer = asyncio.get_running_loop().call_at(self.to_loop_time(self.deadline), self._expire)
 
     def _expire(self) -> None:
         self.expired = True

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aioipc.supervisor.launch import Launch, LaunchError
 from aioipc.supervisor.service_context import WorkerContext
+from aioipc.supervisor.service_process import ServiceProcess
 
 
 async def serve(worker: WorkerContext) -> None:
@@ -224,3 +228,25 @@ async def try_launches(worker: WorkerContext) -> None:
         except LaunchError as error:
             print(error.refusal.field, error.refusal.errno)
     await worker.ready()
+
+
+async def takes_memory(worker: WorkerContext) -> None:
+    pieces = []
+    while True:
+        pieces.append(bytes(1 << 24))
+
+
+def _own_socket() -> Any:
+    return next(each for each in gc.get_objects() if isinstance(each, ServiceProcess))._data
+
+
+async def says_garbage(worker: WorkerContext) -> None:
+    await worker.ready()
+    _own_socket().send(b"GET / HTTP/1.1\r\n\r\n")
+    await asyncio.Event().wait()
+
+
+async def announces_much(worker: WorkerContext) -> None:
+    await worker.ready()
+    _own_socket().send(struct.pack("<HBBIQ", 0xA1C0, 18, 0, 1 << 27, 0))
+    await asyncio.Event().wait()

@@ -19,7 +19,7 @@ from aioipc.supervisor.service_context import WorkerContext
 from aioipc.supervisor.service_control import EXIT_DEADLINE
 from aioipc.wire.service_protocol import ENDED, SIGNALLED
 
-from ..harness.processes import eventually_async, is_running, open_descriptors, wait_ended
+from ..harness.processes import command_line, eventually_async, is_running, open_descriptors, wait_ended
 from . import service_functions as f
 from .launching import LONG, launcher, proc_status
 
@@ -245,7 +245,7 @@ async def test_listeners_and_nothing_of_others(loop_of_services: str) -> None:
         numbers = {sock: f"socket:[{os.fstat(sock.fileno()).st_ino}]" for sock in (shared, other)}
         async with launcher() as start:
             owners = [start.service(f.echo, listeners={"http": shared.fileno()}) for _ in range(2)]
-            owners.append(start.service(f.echo, listeners={"http": other.fileno()}))
+            owners.append(start.service(f.echo, listeners={"http": other.fileno()}, fresh=True))
             owners.append(start.service(f.serve))
             for owner in owners:
                 await owner.heard("ready")
@@ -288,6 +288,7 @@ def test_signals_and_session_of_a_service() -> None:
             owner = start.service(f.serve)
             await owner.heard("ready")
             pid = owner.process.pid
+            assert command_line(pid) == "web.0"
             assert os.getsid(pid) == os.getpgid(pid) == pid
             assert int(proc_status(pid, "SigBlk"), 16) == 0
             ignored, caught = (int(proc_status(pid, name), 16) for name in ("SigIgn", "SigCgt"))
