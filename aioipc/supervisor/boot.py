@@ -157,8 +157,8 @@ def _own_session_and_signals() -> None:
     signal.set_wakeup_fd(-1)
     os.setsid()
     for signum in signal.valid_signals():
-        if signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
-            continue  # the last two are ignored in every Python process
+        if signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT):
+            continue  # two are ignored in every Python process; the last two in the zygote too, so without a gap here
         if signal.getsignal(signum) not in (signal.SIG_DFL, None):
             signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
