@@ -85,10 +85,11 @@ class LogRelay:
 
 
 def to_log_record(record: Record, source: Source) -> logging.LogRecord:
-    """Return the record as `logging` has it, with ``worker`` and ``service`` as attributes of its own."""
+    """Return the record as `logging` has it, with ``worker`` as an attribute of its own; of a service ``service`` too."""
     name = record.process_name
     log_record = logging.makeLogRecord(
         {
+            **({"service": source.service} if source.service else {}),
             **record.extra,
             "name": record.name,
             "msg": record.message,
@@ -109,7 +110,6 @@ def to_log_record(record: Record, source: Source) -> logging.LogRecord:
             "exc_text": record.exc_text,
             "stack_info": record.stack_info,
             "worker": source.slot,
-            "service": source.service,
         }
     )
     ago = record.created - log_record.created

@@ -124,12 +124,13 @@ class ZygoteProcess:
         sys.stderr.flush()
 
     def _warm_up(self) -> None:
-        """When idle, import what async and ``__main__`` tasks need, for the workers to come.
+        """When idle, import what async and ``__main__`` tasks need, and what the entry module says, for those to come.
 
         The first workers do not wait for it: most of the time of a pool's start would go here.
         """
         self._warm = True
-        for name in ("asyncio", "uvloop", "cloudpickle"):
+        entry = sys.modules[self._entry.partition(":")[0]]
+        for name in ("asyncio", "uvloop", "cloudpickle", *getattr(entry, "WARM_UP", ())):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         self._settle_memory()

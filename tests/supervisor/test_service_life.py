@@ -239,6 +239,16 @@ def sockets_of(pid: int) -> list[str]:
     return [target for target in open_descriptors(pid).values() if target.startswith("socket:")]
 
 
+def private_of(pid: int) -> set[tuple[int, int]]:
+    """Sockets, pipes and anonymous files beyond the standard streams, whatever they are called."""
+    found = set()
+    for number, target in open_descriptors(pid).items():
+        if number > 2 and target.startswith(("socket:", "pipe:", "/memfd:")):
+            status = os.stat(f"/proc/{pid}/fd/{number}")
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
 async def test_listeners_and_nothing_of_others(loop_of_services: str) -> None:
     """Two share a listener; each has its own two sockets to the master, and no other's."""
     with socket.create_server(("127.0.0.1", 0)) as shared, socket.create_server(("127.0.0.1", 0)) as other:
@@ -252,15 +262,15 @@ async def test_listeners_and_nothing_of_others(loop_of_services: str) -> None:
             pids = [owner.process.pid for owner in owners]
             assert await ask(shared.getsockname()) in pids[:2]
             assert await ask(other.getsockname()) == pids[2]
-            seen: list[str] = []
+            listening = {(status.st_dev, status.st_ino) for status in (os.fstat(s.fileno()) for s in numbers)}
+            seen = private_of(start.zygote.pid)
             for pid, listener in zip(pids, (shared, shared, other, None), strict=True):
-                mine = sockets_of(pid)
-                held = [each for each in mine if each in numbers.values()]
+                held = [each for each in sockets_of(pid) if each in numbers.values()]
                 assert held == ([numbers[listener]] if listener else [])
-                private = set(mine) - set(held)
-                assert not private & set(seen)
-                assert not private & set(sockets_of(start.zygote.pid))
-                seen.extend(private)
+                private = private_of(pid) - listening
+                assert len(private) >= 4
+                assert not private & seen
+                seen |= private
             assert not set(numbers.values()) & set(sockets_of(start.zygote.pid))
             for owner in owners:
                 owner.process.stop(start.loop.time() + 20)
