@@ -85,7 +85,7 @@ class LogRelay:
 
 
 def to_log_record(record: Record, source: Source) -> logging.LogRecord:
-    """Return the record as `logging` has it, with ``worker`` as an attribute of its own; of a service ``service`` too."""
+    """Return the record as `logging` has it, with ``worker`` as an attribute, and ``service`` where it is one."""
     name = record.process_name
     log_record = logging.makeLogRecord(
         {

@@ -213,8 +213,12 @@ def test_polite_orphans_end_by_themselves() -> None:
         eventually(lambda: none_runs(members), ORPHANS_END_WITHIN, lambda: [process(e.pid) for e in members])
 
 
-async def test_beats_cost_next_to_nothing() -> None:
+def test_beats_cost_next_to_nothing() -> None:
     """An idle service sleeps: the kernel counts what it does."""
+    asyncio.run(watch_an_idle_service())
+
+
+async def watch_an_idle_service() -> None:
     async with launcher() as start:
         owner = start.service(f.serve, heartbeat_timeout=8.0)
         await owner.heard("ready")
