@@ -168,7 +168,7 @@ class WorkerHandle(ProcessHandle):
         """Have the worker end when it has done what it has."""
         self.leaving = True
         if self.state == "RUNNING":
-            self.state = "STOPPING"
+            self._enter("STOPPING")
         self._data.send(protocol.encode_plain(protocol.STOP))
         self._expect_exit()
 
@@ -213,14 +213,14 @@ class WorkerHandle(ProcessHandle):
         if self.child.pid is None:  # it can be quicker than the zygote's report about it
             self.child.pid = protocol.decode_pid(frame)
             self.relays.start()
-        self.state = "STOPPING" if self.leaving else "RUNNING"
+        self._enter("STOPPING" if self.leaving else "RUNNING")
         self.was_ready = True
         self.child.ready()
         self._owner.worker_ready(self)
 
     def _on_unstarted(self, frame: Frame) -> None:
         if frame.kind == protocol.DRAINING and self.state == "RUNNING":
-            self.state = "DRAINING"
+            self._enter("DRAINING")
         self._owner.worker_gave_back(self, protocol.decode_slots(frame))
         self._expect_exit()
 
@@ -238,7 +238,7 @@ class WorkerHandle(ProcessHandle):
     def _on_data_lost(self, reason: str) -> None:
         """The worker has closed its data socket: it is ending, or sent garbage and must."""
         if self.state == "RUNNING":
-            self.state = "DRAINING"
+            self._enter("DRAINING")
         self._owner.worker_gave_back(self, [])
         if "garbage" in reason:
             self.kill(reason)

@@ -69,7 +69,7 @@ class CommandHandle(LaunchedProcess):
     def stop(self, deadline: float) -> None:
         """See `LaunchedProcess.stop`: SIGTERM goes to its whole group, and SIGCONT, so that it is heard; once."""
         if self.state not in ("STOPPING", "EXITED"):
-            self.state = "STOPPING"
+            self._enter("STOPPING")
             self.send_signal(signal.SIGTERM)
             self._continue()
 
@@ -85,7 +85,7 @@ class CommandHandle(LaunchedProcess):
         """Count it as ready, as it has said by sd_notify or as it has run for long enough; the owner is not told."""
         self.was_ready = True
         if self.state == "STARTING":
-            self.state = "RUNNING"
+            self._enter("RUNNING")
 
     def child_exited(self, report: object) -> None:
         """Hear the last newline before its end."""

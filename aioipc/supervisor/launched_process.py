@@ -163,7 +163,7 @@ class LaunchedProcess(ProcessHandle):
         if not self.was_ready:
             self.was_ready = True
             if self.state == "STARTING":
-                self.state = "RUNNING"
+                self._enter("RUNNING")
             self._tell(lambda: self._owner.ready(self))
 
     def _on_exit(self, report: ExitReport) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .._sys import procfs
 from ..wire.framing import ATTACHMENTS_LIMIT, BODY_LIMIT, CONTROL_SCRATCH, SCRATCH_SIZE, Buffer, Frame
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 DUMP_TIME = 0.3
 """Seconds that a process gets to write down what it is doing before it is killed for it."""
+
+
+ProcessState = Literal["STARTING", "RUNNING", "DRAINING", "STOPPING", "EXITED"]
 
 
 class ProcessHandle:
@@ -51,7 +54,7 @@ class ProcessHandle:
         self.child.owner = self
         self.stacks: str = ""
         """What it was doing before it was killed for it."""
-        self.state: str = "STARTING"
+        self.state: ProcessState = "STARTING"
         self.kill_reason: str = ""
         self.started_at: float = time.monotonic()
         self.was_ready: bool = False
@@ -145,6 +148,9 @@ class ProcessHandle:
             self.stacks = self.child.stacks()
         self._on_exit(report)
         self.close()
+
+    def _enter(self, state: ProcessState) -> None:
+        self.state = state
 
     # -- for those who know what is said -------------------------------------------------------------
 

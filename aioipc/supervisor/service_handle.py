@@ -78,7 +78,7 @@ class ServiceHandle(LaunchedProcess):
         """See `LaunchedProcess.stop`: its function is told, and is cancelled shortly before the deadline."""
         if self.state == "EXITED" or (self._told_to_stop and deadline >= self._deadline):
             return
-        self.state = "STOPPING"
+        self._enter("STOPPING")
         self._told_to_stop = True
         self._deadline = deadline
         left = max(0.0, deadline - self._loop.time())
@@ -116,7 +116,7 @@ class ServiceHandle(LaunchedProcess):
 
     def _on_stopping(self, frame: Frame) -> None:
         why = protocol.decode_text(frame)
-        self.state = "STOPPING"
+        self._enter("STOPPING")
         if why == protocol.ENDED:
             self._later(EXIT_TIME, self.kill, f"its function had ended and it did not exit for {EXIT_TIME:g} s")
         self._tell(lambda: self._owner.stopping_by_itself(self, why))

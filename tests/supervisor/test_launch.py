@@ -7,7 +7,9 @@ import os
 import pwd
 import resource
 import signal
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,3 +136,9 @@ async def test_what_only_root_may() -> None:
     async with launcher(PRELOAD) as start:
         await start.service(f.try_launches, lower).ended()
     assert start.texts() == ["nice 13", "user 1", "group 1", "rlimits['nofile'] 1"]
+
+
+def test_is_taken_from_whatever_has_the_same_fields(tmp_path: Path) -> None:
+    spec = SimpleNamespace(**{each.name: getattr(Launch(), each.name) for each in fields(Launch)}, more=1)
+    spec.cwd, spec.nice = tmp_path, 4
+    assert Launch.of(spec) == Launch(cwd=str(tmp_path), nice=4)
