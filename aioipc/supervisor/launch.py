@@ -75,10 +75,11 @@ class Launch:
         if person is not None:
             os.environ.update({"HOME": person.pw_dir, "USER": person.pw_name, "LOGNAME": person.pw_name})
         for name, value in self.env.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+            with _naming("env", name):
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
         if self.umask is not None:
             os.umask(self.umask)
         self._silence(saved_stderr)

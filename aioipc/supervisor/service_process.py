@@ -126,6 +126,7 @@ class ServiceProcess:
         assert self._link is not None
         if not self.is_stopping:
             self._link.send(protocol.encode_text(protocol.STOPPING, protocol.ENDED))
+        self.is_stopping = True
         self.expect_exit()
         self.loop = None
         self.scoreboard.loop_runs(False)
@@ -135,8 +136,7 @@ class ServiceProcess:
         self._link.close()
 
     def expect_exit(self) -> None:
-        """Have the process end soon, whatever it does."""
-        self.is_stopping = True
+        """Have the process end soon, whatever it does; may be called again."""
         self.hard_deadline = min(self.hard_deadline, time.monotonic() + EXIT_TIME)
         self.control.wake_up()
 

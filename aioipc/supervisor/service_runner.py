@@ -31,7 +31,7 @@ def run_service(process: ServiceProcess, context: WorkerContext, settings: dict[
     if process.expired:
         print(f"aioipc: {context.name}.{context.replica} did not stop by its deadline", file=sys.stderr)
         status = EXIT_DEADLINE
-    # What the interpreter does at exit: join threads. The control thread sees to it that this comes to an end.
+    # What the interpreter does at exit: join threads.
     threading._shutdown()  # type: ignore[attr-defined]
     return status
 
@@ -42,7 +42,10 @@ def _run(process: ServiceProcess, context: WorkerContext, target: Callable[[Work
     if signal.getsignal(signal.SIGTERM) != process.on_terminate:  # the module has taken it when it was imported
         signal.signal(signal.SIGTERM, process.on_terminate)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(process, context, target))
+        try:
+            runner.run(_serve(process, context, target))
+        finally:  # closing the loop may take for ever; the control thread sees to it that it does not
+            process.expect_exit()
 
 
 async def _serve(process: ServiceProcess, context: WorkerContext, target: Callable[[WorkerContext], Any]) -> None:

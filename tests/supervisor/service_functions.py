@@ -162,6 +162,12 @@ async def hangs_at_exit(worker: WorkerContext) -> None:
     globals()["kept"] = generator
 
 
+async def exits_and_hangs(worker: WorkerContext) -> None:
+    """The loop is left by sys.exit, and closing it takes for ever."""
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await ignores_everything(worker)
+
+
 async def hanging_thread(worker: WorkerContext) -> None:
     threading.Thread(target=time.sleep, args=(3600,)).start()
     await worker.ready()

@@ -103,6 +103,7 @@ async def test_another_user(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, int | None]] = {
+    "env": ({"env": {"A": "\ud800"}}, "env: 'A': 'utf-8' codec can't encode", None),
     "cwd": ({"cwd": "/no/such/place"}, "cwd: '/no/such/place': No such file or directory", 2),
     "user": ({"user": "no-such-user"}, "user: 'no-such-user': there is no such user", None),
     "group": ({"group": "no-such-group"}, "group: 'no-such-group': there is no such group", None),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aioipc.supervisor.launch import Launch
+from aioipc.supervisor.service_control import EXIT_DEADLINE
 
 from ..harness.processes import Process, descendants, eventually, eventually_async, process, wait_state
 from ..harness.scripts import Script, running_script
@@ -40,6 +41,7 @@ async def test_hanging_services(loop_of_services: str) -> None:
         }
         well = start.service(f.serve, heartbeat_timeout=4.0)
         unready = start.service(f.never_ready, CAPTURED)
+        leaving = start.service(f.exits_and_hangs, CAPTURED)
         for owner in (*hanging.values(), well):
             await owner.heard("ready")
         causes = await asyncio.gather(*(found_silent(start, owner) for owner in hanging.values()))
@@ -63,6 +65,7 @@ async def test_hanging_services(loop_of_services: str) -> None:
         assert stacks[f.stops_itself] == ""
         assert "in never_ready" in unready.process.stacks
         assert unready.stderr == "still thinking\n"
+        assert (await leaving.ended()).exitcode == EXIT_DEADLINE
         well.process.stop(start.loop.time() + 20)
         assert (await well.ended()).exitcode == 0
 
