@@ -222,6 +222,9 @@ class Namespace:
 async def tell_environment(worker: WorkerContext) -> None:
     for name in ("ADDED", "TAKEN", "KEPT", "NOTIFY_SOCKET", "LISTEN_FDS", "HOME", "USER"):
         print(name, os.environ.get(name))
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG
+    print("dies with its parent by signal", number.value)
     await worker.ready()
     await worker.stopping()
 

@@ -100,6 +100,7 @@ async def test_another_user(tmp_path: Path) -> None:
             assert await_gone is None or await_gone.is_zombie
     for line in (f"HOME {NOBODY.pw_dir}", "USER mine"):
         assert line in start.texts()
+    assert start.texts().count("dies with its parent by signal 9") == 2
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, int | None]] = {

@@ -144,3 +144,24 @@ while True:
             seen.update(words[5] for _ in range(20_000))
         assert seen <= {0x1111111111111111, 0xEEEEEEEEEEEEEEEE}
         eventually(lambda: seen.add(words[5]) or len(seen) == 2)  # the writer did write while we read
+
+
+def test_nobody_can_cut_it_off_under_its_master() -> None:
+    """A worker may have given up rights that its master has: it must not be able to end it by SIGBUS."""
+    fd = Scoreboard.create(1)
+    try:
+        for size in (0, 1 << 20):
+            with pytest.raises(PermissionError):
+                os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+
+
+def test_counts_work() -> None:
+    fd = Scoreboard.create(0)
+    with closing(Scoreboard(fd)) as board:
+        os.close(fd)
+        assert (board.slots, board.work) == (0, 0)
+        board.count(1)
+        board.count(5)
+        assert board.work == 6

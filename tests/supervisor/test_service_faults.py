@@ -13,6 +13,7 @@ import pytest
 from aioipc.supervisor.launch import Launch
 from aioipc.supervisor.service_control import EXIT_DEADLINE
 
+from ..harness import hostile
 from ..harness.processes import Process, descendants, eventually, eventually_async, process, wait_state
 from ..harness.scripts import Script, running_script
 from . import service_functions as f
@@ -234,3 +235,32 @@ async def watch_an_idle_service() -> None:
         before = switches()
         await asyncio.sleep(2.5)
         assert switches() - before <= 8
+
+
+def test_where_little_is_allowed() -> None:
+    """As nobody, with a read-only root, a tiny /dev/shm, and neither pidfd nor memfd."""
+    program = """
+        import asyncio, signal
+        from aioipc.supervisor.launch import Launch
+        from tests.supervisor import service_functions as f
+        from tests.supervisor.launching import launcher
+
+        async def main():
+            async with launcher() as start:
+                served, stuck = start.service(f.serve, Launch(stdout="capture")), start.service(f.blocks_the_loop)
+                command = start.command("sleep", "1000")
+                refused = start.command("no-such-program")
+                for owner in (served, stuck):
+                    await owner.heard("ready")
+                stuck.process.condemn("it hung")
+                served.process.stop(start.loop.time() + 20)
+                await command.heard("spawned")
+                command.process.stop(start.loop.time() + 20)
+                codes = [(await owner.ended()).exitcode for owner in (served, stuck, command, refused)]
+            print(codes, start.texts(), refused.names)
+        asyncio.run(main())
+    """
+    names = (hostile.NOBODY, hostile.READ_ONLY_ROOT, hostile.TINY_SHM, hostile.SECCOMP_EPERM)
+    done = hostile.run_confined(names, program, timeout=30).check()
+    assert done.stdout == "[0, -9, -15, None] ['stopping True'] ['refused']\n"
+    assert done.stderr == ""
