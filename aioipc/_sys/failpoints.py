@@ -32,6 +32,12 @@ OWNER_NAMES = (
 )
 """Those in the life of an object that outlives its process (`aioipc.kernel.claims`)."""
 
+SERVICE_NAMES = (
+    "before-launch",
+    "before-exit",
+)
+"""Those that only a service has: before anything of its launch is applied, and when its function has ended."""
+
 ACTIONS = ("kill", "stop", "segv", "exit", "raise")
 
 armed: dict[str, tuple[str, str]] = {}
@@ -42,7 +48,7 @@ def load(environ: dict[str, str] | os._Environ[str]) -> None:
     armed.clear()
     for item in filter(None, environ.get("AIOIPC_FAILPOINTS", "").split(";")):
         name, _, action = item.partition("=")
-        if name not in (names := NAMES + OWNER_NAMES):
+        if name not in (names := NAMES + OWNER_NAMES + SERVICE_NAMES):
             raise ValueError(f"AIOIPC_FAILPOINTS: no failpoint is called {name!r}; there are {', '.join(names)}")
         verb, _, marker = action.partition(":")
         armed[name] = (verb, marker)

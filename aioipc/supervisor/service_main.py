@@ -14,6 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from .._sys import failpoints
 from .._sys.process_title import set_process_title
 from ..wire import service_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, FrameDecoder
@@ -42,6 +43,7 @@ def main(inheritance: Inheritance, saved_stderr: int) -> int:
             settings = _receive_boot(data)
             if settings["command"] is None:
                 _import_service()
+            failpoints.hit("before-launch")
             _set_up(settings, saved_stderr)
             if settings["command"] is not None:
                 exec_command(settings["command"], inheritance, saved_stderr)

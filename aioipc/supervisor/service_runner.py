@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from .._loop.factory import loop_factory
+from .._sys import failpoints
 from .serialization import loads
 from .service_context import WorkerContext
 from .service_control import EXIT_DEADLINE
@@ -28,6 +29,7 @@ def run_service(process: ServiceProcess, context: WorkerContext, settings: dict[
     """Load and run the function, and return the exit code; a traceback goes to standard error."""
     status = _exit_code(process, lambda: _run(process, context, _load_target(settings)))
     process.expect_exit()
+    failpoints.hit("before-exit")
     if process.expired:
         print(f"aioipc: {context.name}.{context.replica} did not stop by its deadline", file=sys.stderr)
         status = EXIT_DEADLINE

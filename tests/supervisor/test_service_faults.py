@@ -78,6 +78,8 @@ async def test_hanging_services(loop_of_services: str) -> None:
     ("point", "expected"),
     [
         ("zygote-before-fork=raise", ["refused"]),
+        ("before-launch=kill", ["exited"]),
+        ("before-exit=segv", ["spawned", "status", "ready", "exited"]),
         ("before-ready=kill", ["spawned", "status", "exited"]),
         ("before-ready=segv", ["spawned", "status", "exited"]),
         ("draining=kill", ["spawned", "status", "ready", "exited"]),
@@ -90,7 +92,7 @@ async def test_death_at_a_point(point: str, expected: list[str], monkeypatch: py
     async with launcher() as start:
         start.losses = point.startswith("zygote-after")
         owner = start.service(f.serve)
-        if point.startswith("draining"):
+        if "ready" in expected:
             await owner.heard("ready")
             owner.process.stop(start.loop.time() + 20)
         report = await owner.ended()
