@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-from .child import Child
+from .child import Child, ExitReport
 from .command_exec import Command
 from .launch import Launch
 from .launched_process import LaunchedOwner, LaunchedProcess, pipes_of
@@ -31,7 +31,8 @@ class CommandHandle(LaunchedProcess):
     WATCHDOG_USEC; who listens there is the caller's affair. There are no heartbeats and no stacks. Its standard
     error is its own from the start, so that the master knows the end of it only where that is captured.
 
-    Raises OSError where there are no descriptors left.
+    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's, and the program finds them as in
+    socket activation. Raises OSError where there are no descriptors left, ValueError for more than 200 listeners.
     """
 
     def __init__(
@@ -87,10 +88,10 @@ class CommandHandle(LaunchedProcess):
         if self.state == "STARTING":
             self._enter("RUNNING")
 
-    def child_exited(self, report: object) -> None:
+    def child_exited(self, report: ExitReport) -> None:
         """Hear the last newline before its end."""
         self._notified()
-        super().child_exited(report)  # type: ignore[arg-type]
+        super().child_exited(report)
 
     def close(self) -> None:
         """Let go of its descriptors and memory."""

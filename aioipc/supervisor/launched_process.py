@@ -46,11 +46,7 @@ class LaunchedOwner(Protocol):
 
 
 class LaunchedProcess(ProcessHandle):
-    """One process from the request for it to its end; the subclasses say what it runs.
-
-    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's. ``generation`` and the like are
-    the subclasses'. Raises OSError where there are no descriptors left for it, ValueError for too many listeners.
-    """
+    """One process from the request for it to its end; the subclasses say what it runs."""
 
     def __init__(
         self,

@@ -31,7 +31,10 @@ class ServiceHandle(LaunchedProcess):
     ``shutdown`` is the number of seconds that it gives itself to stop when it is sent SIGTERM; `stop` says otherwise.
     ``app_dir`` is put first on its ``sys.path``, its working directory where that is ``None``.
 
-    Raises `SerializationError` where the function cannot be sent, OSError where there are no descriptors left.
+    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's.
+
+    Raises `SerializationError` where the function cannot be sent, OSError where there are no descriptors left,
+    ValueError for more than 200 listeners.
     """
 
     def __init__(
