@@ -31,7 +31,7 @@ class CommandHandle(LaunchedProcess):
     WATCHDOG_USEC; who listens there is the caller's affair. There are no heartbeats and no stacks. Its standard
     error is its own from the start, so that the master knows the end of it only where that is captured.
 
-    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's, and the program finds them as in
+    ``listeners`` are descriptors of listening sockets, by name; they stay the caller's. The program finds them as in
     socket activation. Raises OSError where there are no descriptors left, ValueError for more than 200 listeners.
     """
 
