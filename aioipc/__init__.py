@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from .exceptions import PoolClosed as PoolClosed
     from .exceptions import PoolFull as PoolFull
     from .exceptions import RecordsLostError as RecordsLostError
+    from .exceptions import ReloadFailed as ReloadFailed
     from .exceptions import RemoteError as RemoteError
     from .exceptions import RemoteTraceback as RemoteTraceback
     from .exceptions import SerializationError as SerializationError
     from .exceptions import ShutdownTimeout as ShutdownTimeout
+    from .exceptions import SupervisorFailed as SupervisorFailed
     from .exceptions import TaskQuarantined as TaskQuarantined
     from .exceptions import TaskTimeout as TaskTimeout
     from .exceptions import TornWriteError as TornWriteError
@@ -121,9 +123,16 @@ if TYPE_CHECKING:
     from .pool.statistics import WorkerStatistics as WorkerStatistics
     from .pool.streaming import StreamResults as StreamResults
     from .supervisor.output_lines import OutputLine as OutputLine
+    from .supervisor.service_context import WorkerContext as WorkerContext
     from .supervisor.shutdown import GracefulShutdown as GracefulShutdown
     from .supervisor.shutdown import graceful_shutdown as graceful_shutdown
     from .supervisor.shutdown import run as run
+    from .supervisor.spec import ChildSpec as ChildSpec
+    from .supervisor.spec import SupervisorSpec as SupervisorSpec
+    from .supervisor.supervisor import Supervisor as Supervisor
+    from .supervisor.supervisor_statistics import ChildStatistics as ChildStatistics
+    from .supervisor.supervisor_statistics import ReplicaStatistics as ReplicaStatistics
+    from .supervisor.supervisor_statistics import SupervisorStatistics as SupervisorStatistics
 
 __version__ = "0.1.0"
 
@@ -131,9 +140,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "aioipc.exceptions": (
         "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
-        "ObjectRemovedError PipelineError PoolClosed PoolFull RecordsLostError RemoteError RemoteTraceback "
-        "SerializationError ShutdownTimeout TaskQuarantined TaskTimeout TornWriteError UnsupportedPlatform "
-        "WorkerBootError WorkerCrashed WouldBlock"
+        "ObjectRemovedError PipelineError PoolClosed PoolFull RecordsLostError ReloadFailed RemoteError "
+        "RemoteTraceback SerializationError ShutdownTimeout SupervisorFailed TaskQuarantined TaskTimeout "
+        "TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
     ),
     "aioipc.kernel.datagrams": "Datagram DatagramSocket open_datagram_socket",
     "aioipc.kernel.fifos": "FifoAttribute FifoReceiveStream FifoSendStream open_fifo_reader open_fifo_writer",
@@ -175,11 +184,17 @@ _HOMES = {
     "aioipc.pool.current_worker": "PoolWorker current_worker",
     "aioipc.pool.statistics": "PoolStatistics WorkerStatistics",
     "aioipc.pool.streaming": "StreamResults",
+    "aioipc.supervisor.service_context": "WorkerContext",
     "aioipc.supervisor.shutdown": "GracefulShutdown graceful_shutdown run",
+    "aioipc.supervisor.spec": "ChildSpec SupervisorSpec",
+    "aioipc.supervisor.supervisor": "Supervisor",
+    "aioipc.supervisor.supervisor_statistics": "ChildStatistics ReplicaStatistics SupervisorStatistics",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, errors last
+    "ChildSpec",
+    "ChildStatistics",
     "CompletedPipeline",
     "Datagram",
     "DatagramSocket",
@@ -223,6 +238,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PosixQueueStatistics",
     "PosixSemaphore",
     "PosixSemaphoreStatistics",
+    "ReplicaStatistics",
     "SemaphoreState",
     "RecordLog",
     "RecordLogStatistics",
@@ -235,6 +251,9 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SocketStream",
     "PoolWorker",
     "StreamResults",
+    "Supervisor",
+    "SupervisorSpec",
+    "SupervisorStatistics",
     "SysVMessage",
     "SysVMessageQueue",
     "SysVQueueStatistics",
@@ -242,6 +261,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "SysVSemaphoreStatistics",
     "SysVSharedMemory",
     "SysVSharedMemoryStatistics",
+    "WorkerContext",
     "WorkerStatistics",
     "connect_tcp",
     "connect_unix",
@@ -274,10 +294,12 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "PoolClosed",
     "PoolFull",
     "RecordsLostError",
+    "ReloadFailed",
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",
     "ShutdownTimeout",
+    "SupervisorFailed",
     "TaskQuarantined",
     "TaskTimeout",
     "TornWriteError",

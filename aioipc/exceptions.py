@@ -15,7 +15,9 @@
     ├── PipelineError         a stage of a pipeline failed
     ├── PoolClosed            the pool takes no more tasks
     ├── PoolFull              the pool has as many tasks as it may have (also WouldBlock)
-    ├── WorkerBootError       workers cannot start
+    ├── WorkerBootError       workers, or the processes of a supervisor's child, cannot start
+    ├── SupervisorFailed      a supervisor gave up
+    ├── ReloadFailed          a reload was given up; what ran goes on
     ├── WorkerCrashed         a worker died while it ran the task
     ├── TaskQuarantined       the task has killed too many workers
     ├── TaskTimeout           the task ran longer than its timeout (also TimeoutError)
@@ -155,7 +157,7 @@ class PoolClosed(IPCError):
 
 
 class WorkerBootError(IPCError):
-    """Worker processes die before they are ready, so the pool was given up.
+    """Worker processes die before they are ready, so the pool was given up; or those of a child of a supervisor.
 
     ``stderr`` is the end of what the last of them wrote, ``exitcode`` how it ended.
     """
@@ -167,6 +169,47 @@ class WorkerBootError(IPCError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), str(self), {"stderr": self.stderr, "exitcode": self.exitcode})
+
+
+class SupervisorFailed(IPCError):
+    """A supervisor gave up and has stopped all its children; the message says why.
+
+    ``kind``
+        "boot": a child could not get ready. "intensity": there were more restarts than it allows.
+    ``child``
+        The child it was: below a supervisor with the names that lead to it, "backend/db".
+    ``replica``
+        Which of its processes, from 0 on; ``None`` where it was none of them alone.
+    ``exitcode``
+        How that ended: 0 to 255, minus the number of the signal that killed it, ``None`` where nobody could learn it.
+    ``stderr``
+        The end of what it wrote to standard error, as far as that came through the master.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "",
+        child: str = "",
+        replica: int | None = None,
+        exitcode: int | None = None,
+        stderr: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.kind: str = kind
+        self.child: str = child
+        self.replica: int | None = replica
+        self.exitcode: int | None = exitcode
+        self.stderr: str = stderr
+
+    def __reduce__(self) -> tuple[object, ...]:
+        names = ("kind", "child", "replica", "exitcode", "stderr")
+        return _rebuild, (type(self), str(self), {name: getattr(self, name) for name in names})
+
+
+class ReloadFailed(IPCError):
+    """A reload was given up, the message says why; what it has not replaced yet runs as before."""
 
 
 class WorkerCrashed(IPCError):

@@ -1,0 +1,220 @@
+"""One process of a supervisor, from the order to start it to its end: what it says becomes events for the core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..wire.sd_notify import Notification
+from .actions import Spawn
+from .checkup import Checkup
+from .child import ExitReport
+from .command_handle import CommandHandle
+from .events import Exited, HeartbeatLost, ProcessEvent, ProcessKey, Ready, RetireWanted, Spawned, SpawnFailed
+from .generations import Generations
+from .launch import Launch
+from .launched_process import LaunchedProcess
+from .leases import Leases
+from .notify_receiver import NotifyDirectory, NotifyReceiver
+from .output_relay import log_line
+from .relays import RelayOptions
+from .service_handle import ServiceHandle
+from .spec import ChildSpec
+
+_log = logging.getLogger("aioipc.supervisor")
+_RELAY = RelayOptions(logs=True, sink=log_line)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process ended."""
+
+    text: str
+    """In words."""
+    code: int | None = None
+    stderr: str = ""
+    """The end of what it wrote to standard error, as far as the master knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What all processes of a supervisor are started with."""
+
+    loop: asyncio.AbstractEventLoop
+    generations: Generations
+    leases: Leases
+    notify: NotifyDirectory
+
+
+class Supervised:
+    """Starts the process. ``post`` takes the events, ``ended`` hears how it ended, right before the event that says so.
+
+    Raises OSError where there are no descriptors left, or its zygote cannot be started.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        spawn: Spawn,
+        post: Callable[[ProcessEvent], None],
+        ended: Callable[[ProcessKey, Ending], None],
+    ) -> None:
+        self.key: ProcessKey = spawn.key
+        self.spec: ChildSpec = spawn.spec
+        self.generation: int = spawn.generation
+        self.started_at: float = time.monotonic()
+        self.said: str = ""
+        """What it says that it is doing."""
+        self.usage: str = ""
+        """How long it ran and what it took, once it has ended."""
+        self._resources = resources
+        self._post = post
+        self._ended = ended
+        self._checkup: Checkup | None = None
+        self._receiver: NotifyReceiver | None = None
+        with contextlib.ExitStack() as undo:
+            if self.spec.ready == "notify":
+                self._receiver = resources.notify.new_receiver(self._notified, uid=_user_id(self.spec))
+                undo.callback(self._receiver.close)
+            self.handle: LaunchedProcess = self._service() if self.spec.kind == "function" else self._command()
+            undo.callback(self.handle.close)
+            self.handle.spawn(resources.generations.zygote(self.generation))
+            undo.pop_all()
+
+    def __str__(self) -> str:
+        return f"{self.key} (pid {self.handle.pid})"
+
+    def _service(self) -> ServiceHandle:
+        spec = self.spec
+        assert spec.heartbeat_timeout is not None
+        assert callable(spec.target) or isinstance(spec.target, str)
+        return ServiceHandle(
+            *(self._resources.loop, "/".join(self.key.path), self.key.slot, self),
+            function=spec.target,
+            launch=Launch.of(spec),
+            relay=_RELAY,
+            heartbeat_timeout=spec.heartbeat_timeout,
+            shutdown=spec.shutdown if isinstance(spec.shutdown, int | float) else 0.0,
+            generation=self.generation,
+            concurrency=spec.concurrency,
+            listeners=self._resources.leases.descriptors(self.key.path, spec, self.key.slot),
+        )
+
+    def _command(self) -> CommandHandle:
+        spec = self.spec
+        assert isinstance(spec.target, tuple | list)
+        return CommandHandle(
+            *(self._resources.loop, "/".join(self.key.path), self.key.slot, self),
+            argv=[os.fspath(each) for each in spec.target],
+            launch=Launch.of(spec),
+            relay=_RELAY,
+            ready="newline" if spec.ready == "newline" else None,
+            notify_socket=None if self._receiver is None else os.fspath(self._receiver.path or ""),
+            watchdog=None if self._receiver is None else spec.heartbeat_timeout,
+            listeners=self._resources.leases.descriptors(self.key.path, spec, self.key.slot),
+        )
+
+    # -- what the core wants ---------------------------------------------------------------------------------
+
+    def stop(self, deadline: float) -> None:
+        """Ask it to drain and end; ``deadline`` is in seconds of the monotonic clock, the core kills it then."""
+        self.handle.stop(self._resources.loop.time() + (deadline - time.monotonic()))
+
+    def kill(self, why: str, *, dump: bool) -> None:
+        """Kill it and its group, with ``dump`` after its stacks were written down."""
+        _log.warning("%s is killed: %s", self, why)
+        if dump:
+            self.handle.condemn(why)
+        else:
+            self.handle.kill(why)
+
+    def is_ready(self) -> None:
+        """Take note that the core counts it as ready."""
+        if self.handle.state == "EXITED":  # the core will hear of that next
+            return
+        if isinstance(self.spec.ready, int | float):
+            self.handle.assume_ready()
+        self._checkup = Checkup(
+            self._resources.loop,
+            self.handle,
+            self.spec,
+            watchdog=self._receiver is not None,
+            lost=lambda why: self._post(HeartbeatLost(self.key, why)),
+            spent=lambda why: self._post(RetireWanted(self.key, why)),
+        )
+
+    def close(self) -> None:
+        """Let go of everything but the handle, which closes itself when the process has ended."""
+        if self._checkup is not None:
+            self._checkup.close()
+        if self._receiver is not None:
+            self._receiver.close()
+
+    # -- LaunchedOwner ---------------------------------------------------------------------------------------
+
+    def spawned(self, process: LaunchedProcess, pid: int) -> None:
+        """See `LaunchedOwner`."""
+        if self._receiver is not None:
+            self._receiver.start(pid)
+        self._post(Spawned(self.key, pid))
+
+    def refused(self, process: LaunchedProcess, reason: str, errno: int | None) -> None:
+        """See `LaunchedOwner`."""
+        self.close()
+        self._ended(self.key, Ending(reason))
+        self._post(SpawnFailed(self.key, reason))
+
+    def ready(self, process: LaunchedProcess) -> None:
+        """See `LaunchedOwner`."""
+        if not isinstance(self.spec.ready, int | float):
+            self._post(Ready(self.key))
+
+    def status(self, process: LaunchedProcess, text: str) -> None:
+        """See `LaunchedOwner`."""
+        self.said = text
+
+    def stopping_by_itself(self, process: LaunchedProcess, why: str) -> None:
+        """See `LaunchedOwner`: what becomes of its slot is decided when it is gone."""
+        self.said = f"stopping: {why}"
+
+    def exited(self, process: LaunchedProcess, report: ExitReport) -> None:
+        """See `LaunchedOwner`."""
+        self.close()
+        if process.stacks:
+            _log.warning("%s was doing this:\n%s", self, process.stacks)
+        seconds = (time.monotonic() - self.started_at, report.user_seconds, report.system_seconds)
+        self.usage = "{:.1f} s, CPU {:.2f} + {:.2f} s".format(*seconds) + f", at most {report.peak_memory >> 20} MiB"
+        stderr = process.stderr_tail().rstrip()
+        text = f"it {report.reason}" if not process.kill_reason else report.reason
+        self._ended(self.key, Ending(text, report.exitcode, stderr))
+        if stderr and not process.was_ready:
+            text += f"\n--- end of its stderr ---\n{stderr}"
+        self._post(Exited(self.key, report.exitcode, text))
+
+    # -- sd_notify -------------------------------------------------------------------------------------------
+
+    def _notified(self, said: Notification) -> None:
+        if said.status is not None:
+            self.said = said.status
+        if said.ready and not self.handle.was_ready:
+            self.handle.assume_ready()
+            self._post(Ready(self.key))
+        if said.watchdog == "alive" and self._checkup is not None:
+            self._checkup.beat()
+        if said.watchdog == "trigger":
+            self._post(HeartbeatLost(self.key, "it asked for that by WATCHDOG=trigger"))
+
+
+def _user_id(spec: ChildSpec) -> int | None:
+    """Return the number of the user that a process is to run as; one that there is not is refused at its launch."""
+    if isinstance(spec.user, str):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(spec.user).pw_uid
+        return None
+    return spec.user

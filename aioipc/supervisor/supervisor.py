@@ -1,0 +1,366 @@
+"""`Supervisor`: services that never stay down."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from .._loop.finish import finish
+from ..exceptions import (
+    ClosedResourceError,
+    ReloadFailed,
+    SerializationError,
+    SupervisorFailed,
+    UnsupportedPlatform,
+    WorkerBootError,
+)
+from .checks import check_seconds
+from .driver import Driver
+from .events import DeleteChild, Reload, RestartChild, Scale, StartChild, TerminateChild
+from .held_listeners import HeldListeners
+from .node_state import Child
+from .serialization import dump
+from .shutdown import DEFAULT_TIMEOUT, shutdown_deadline
+from .socket_activation import take_passed_sockets
+from .spec import ChildSpec, SupervisorSpec
+from .strategies import Strategy
+from .supervisor_statistics import ChildStatistics, SupervisorStatistics, children_of, state_of
+
+_DEFAULTS = SupervisorSpec()
+
+
+class Supervisor:
+    """Processes that are kept running: Python services and programs, started in order, restarted, reloaded, stopped::
+
+        async with aioipc.Supervisor(strategy="one_for_one", intensity=5, period=10) as supervisor:
+            await supervisor.start_child(aioipc.ChildSpec("web", serve, replicas=4))
+            await supervisor.wait()
+
+    Entering starts the children of the spec in order and returns when all have been ready. Leaving, in whatever way,
+    stops all of them in reverse order. Children are named by their name, one below another supervisor by the names that
+    lead to it, "backend/db". It works in the loop of any thread and touches no signals: under `aioipc.run` or in a
+    `graceful_shutdown` its end keeps to their deadline, and a second signal kills all its processes at once.
+
+    Parameters
+    ----------
+    spec
+        The children and the three options that follow, as one value.
+    strategy, intensity, period
+        As in `SupervisorSpec`, where there is no ``spec``.
+    shutdown
+        Seconds that everything together may take to stop before the rest is killed.
+    socket_activation
+        Take the listening sockets that a service manager has passed to this process (``sd_listen_fds(3)``): children
+        name them "fd://name", or find them by their address.
+
+    Raises TypeError and ValueError for options that cannot be. Entering raises SupervisorFailed where a child cannot
+    get ready, SerializationError where a function cannot be sent to another process, OSError where it cannot listen
+    at an address, UnsupportedPlatform elsewhere than on Linux; then nothing is left running.
+    """
+
+    def __init__(
+        self,
+        spec: SupervisorSpec | None = None,
+        *,
+        strategy: Strategy = _DEFAULTS.strategy,
+        intensity: int | None = _DEFAULTS.intensity,
+        period: float = _DEFAULTS.period,
+        shutdown: float = DEFAULT_TIMEOUT,
+        socket_activation: bool = False,
+    ) -> None:
+        given = SupervisorSpec(strategy=strategy, intensity=intensity, period=period)
+        if spec is not None:
+            if not isinstance(spec, SupervisorSpec):
+                raise TypeError(f"spec must be a SupervisorSpec, not {spec!r}")
+            if given != _DEFAULTS:
+                raise ValueError("strategy, intensity and period belong into the spec where there is one")
+        self._spec = given if spec is None else spec
+        self._shutdown = check_seconds("shutdown", shutdown)
+        self._socket_activation = socket_activation
+        self._driver: Driver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened_at = 0.0
+        self._generation = 0
+        self._ending: asyncio.Task[None] | None = None
+        self._deadline = float("inf")
+        self._failure_seen = False
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._driver is None else state_of(self._driver)
+        return f"<Supervisor of {len(self.children()) if self._driver is not None else 0} children, {state}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_driver", None) is not None and self._ending is None:
+            warnings.warn(f"{self!r} was not closed: use 'async with'", ResourceWarning, source=self, stacklevel=2)
+
+    # -- lifetime --------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._driver is not None:
+            raise ClosedResourceError("a Supervisor is entered once; make a new one")
+        if not sys.platform.startswith("linux"):
+            raise UnsupportedPlatform(f"a Supervisor needs Linux; this is {sys.platform}")
+        _check_sendable(self._spec.children)
+        self._loop = asyncio.get_running_loop()
+        held = HeldListeners(take_passed_sockets() if self._socket_activation else None)
+        driver = self._driver = Driver(self._loop, self._spec, held)
+        self._opened_at = time.monotonic()
+        try:
+            async with driver.listening((), tuple(self._spec.children)):
+                driver.start()
+            await driver.wait(lambda: driver.is_up or driver.finished is not None)
+            self._raise_failure(driver)
+        except BaseException:
+            await self._end(self._shutdown)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end(self._shutdown)
+        if kind is None and not self._failure_seen and self._driver is not None:
+            self._raise_failure(self._driver)
+
+    async def wait(self) -> None:
+        """Wait until the supervisor has ended: by `shutdown`, or because it gave up.
+
+        Raises SupervisorFailed where it gave up. Cancelling it changes nothing.
+        """
+        driver = self._entered()
+        await driver.wait(lambda: driver.finished is not None)
+        self._raise_failure(driver)
+
+    async def shutdown(self, timeout: float | None = None, *, quick: bool = False) -> None:
+        """Stop all children in reverse order, and the supervisor; returns when no process is left.
+
+        ``timeout`` is after how many seconds the rest is killed, by default what the supervisor was made with; never
+        later than the deadline of a shutdown of the whole program. ``quick`` kills everything at once. It may be called
+        again to make it quicker. Cancelled: it goes on, and CancelledError comes out when it has ended. Raises
+        ClosedResourceError where it was never entered, TypeError or ValueError for a wrong timeout.
+        """
+        self._entered()
+        await self._end(self._shutdown if timeout is None else check_seconds("timeout", timeout), quick=quick)
+
+    async def _end(self, timeout: float, *, quick: bool = False) -> None:
+        driver, loop = self._driver, self._loop
+        assert driver is not None
+        assert loop is not None
+        self._deadline = min(self._deadline, time.monotonic() + timeout)
+        if self._ending is None:
+            self._ending = loop.create_task(driver.aclose(self._end_by))
+        if quick or driver.finished is None:
+            driver.shut_down(self._end_by, quick=quick)
+        await finish(self._ending)
+
+    def _end_by(self) -> float:
+        """Return the deadline by the monotonic clock."""
+        assert self._loop is not None
+        return min(self._deadline, time.monotonic() + (shutdown_deadline() - self._loop.time()))
+
+    def _raise_failure(self, driver: Driver) -> None:
+        if driver.fault is not None:
+            raise driver.fault
+        if driver.finished is None or (failure := driver.finished.failure) is None:
+            return
+        self._failure_seen = True
+        key = failure.key
+        ending = None if key is None else driver.last_ending(key.path)
+        raise SupervisorFailed(
+            failure.reason,
+            kind=failure.kind,
+            child="" if key is None else "/".join(key.path),
+            replica=None if key is None else key.slot,
+            exitcode=None if ending is None else ending.code,
+            stderr="" if ending is None else ending.stderr,
+        )
+
+    # -- children --------------------------------------------------------------------------------------------
+
+    async def start_child(self, spec: ChildSpec) -> None:
+        """Add a child behind the others and start it; returns when it is ready, without a ``gate`` at once.
+
+        Raises WorkerBootError where it cannot get ready, SerializationError where its function cannot be sent, OSError
+        where it cannot listen, TypeError or ValueError where it is no ChildSpec or its name is taken, and
+        ClosedResourceError once the supervisor stops. Where it raises, or is cancelled, there is no such child.
+        """
+        driver = self._open()
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"a child must be a ChildSpec, not {spec!r}")
+        _check_sendable([spec])
+        if any(child.name == spec.name for child in driver.tree.root.state.children):
+            raise ValueError(f"there is a child {spec.name!r} already")
+        async with driver.listening((), (spec,)):
+            driver.command(StartChild(spec))
+        child = driver.tree.root.state.children[-1]
+        try:
+            if spec.gate:
+                await self._until(driver, lambda: child.condition != "starting")
+            self._raise_boot_failure(driver, (spec.name,), child)
+        except BaseException:
+            if child in driver.tree.root.state.children and not driver.tree.root.state.stopping:
+                driver.command(DeleteChild(spec.name))
+            raise
+
+    async def terminate_child(self, name: str) -> None:
+        """Stop a child; returns when its processes are gone. It stays down until `restart_child`.
+
+        Raises LookupError where there is none, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
+        """
+        driver, path, child = self._find(name)
+        driver.command(TerminateChild(path[-1]), path[:-1])
+        await self._until(driver, lambda: not child.processes())
+
+    async def restart_child(self, name: str) -> None:
+        """Start a child that is down or has failed; replace the processes of one that runs, as in a reload.
+
+        Returns when what is new is ready and what was there is gone. Raises WorkerBootError where it cannot get ready
+        (what ran goes on then, and it is tried again after a while), LookupError where there is no such child,
+        ClosedResourceError once the supervisor stops. Cancelled: it goes on.
+        """
+        driver, path, child = self._find(name)
+        old = {process.key for process in child.processes()}
+        driver.problems.pop(path, None)
+        driver.command(RestartChild(path[-1]), path[:-1])
+
+        def is_done() -> bool:
+            left = any(process.key in old for process in child.processes())
+            return path in driver.problems or child.condition in ("failed", "down") or (not left and _is_settled(child))
+
+        await self._until(driver, is_done)
+        self._raise_boot_failure(driver, path, child)
+
+    async def delete_child(self, name: str) -> None:
+        """Stop a child and forget it; returns when its processes are gone and its listeners closed.
+
+        Raises LookupError where there is none, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
+        """
+        driver, path, child = self._find(name)
+        driver.command(DeleteChild(path[-1]), path[:-1])
+        await self._until(driver, lambda: not child.processes())
+
+    async def scale(self, name: str, replicas: int) -> None:
+        """Have so many replicas of a child, at least one; returns when they are ready, and what is too many is gone.
+
+        Raises WorkerBootError where they cannot get ready, LookupError where there is no such child, TypeError or
+        ValueError for a wrong number, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
+        """
+        driver, path, child = self._find(name)
+        driver.problems.pop(path, None)
+        driver.command(Scale(path[-1], replicas), path[:-1])
+
+        def is_done() -> bool:
+            surplus = any(slot.number >= child.replicas for slot in child.slots)
+            return child.condition in ("failed", "down") or (_is_settled(child) and not surplus)
+
+        await self._until(driver, is_done)
+        self._raise_boot_failure(driver, path, child)
+
+    async def reload(self, spec: SupervisorSpec | None = None) -> None:
+        """Replace every process by one with the code, environment and files of now, and take on a new spec if given.
+
+        Child by child in start order; a replacement is ready before the old process is asked to stop. New children
+        are started, and those that are not in ``spec`` any more stopped, when all others have been replaced; those of
+        `start_child` stay. Returns when all that is done and new children are ready.
+
+        Raises ReloadFailed where a replacement cannot get ready: what ran goes on as before. Raises SerializationError
+        and OSError as entering does, TypeError or ValueError for a spec that cannot be, ClosedResourceError once the
+        supervisor stops. A reload that comes during another one waits for it. Cancelled: it goes on.
+        """
+        driver = self._open()
+        if spec is not None and not isinstance(spec, SupervisorSpec):
+            raise TypeError(f"spec must be a SupervisorSpec, not {spec!r}")
+        children = tuple(spec.children) if spec is not None else ()
+        _check_sendable(children)
+        async with driver.listening((), children):
+            generation = self._generation + 1
+            driver.command(Reload(generation, spec))
+            self._generation = generation
+        await self._until(driver, lambda: generation in driver.reloads)
+        if (failure := driver.reloads.pop(generation)) is not None:
+            raise ReloadFailed(f"the reload was given up: {failure}")
+        new = [child for child in driver.tree.root.state.children if child.spec in children and child.goal == "up"]
+        await self._until(driver, lambda: all(child.condition != "starting" for child in new))
+        if failed := [driver.problems.get((c.name,), c.name) for c in new if c.condition == "failed"]:
+            raise ReloadFailed(f"all that ran before was reloaded, but {'; '.join(failed)}")
+
+    def children(self) -> tuple[ChildStatistics, ...]:
+        """Return what the children are doing, at any depth, in start order. Raises ClosedResourceError where the
+        supervisor was never entered.
+        """
+        return children_of(self._entered())
+
+    def statistics(self) -> SupervisorStatistics:
+        """Return what the supervisor is doing, or did last. Raises ClosedResourceError where it was never entered."""
+        driver = self._entered()
+        children = children_of(driver)
+        return SupervisorStatistics(
+            state=state_of(driver),
+            generation=self._generation,
+            uptime=time.monotonic() - self._opened_at,
+            restarts=sum(each.restarts for child in children for each in child.processes if each.role == "serving"),
+            zygotes=driver.generations.pids,
+            children=children,
+        )
+
+    # -- what they have in common ----------------------------------------------------------------------------
+
+    def _entered(self) -> Driver:
+        if self._driver is None:
+            raise ClosedResourceError("the supervisor was not entered: use 'async with'")
+        return self._driver
+
+    def _open(self) -> Driver:
+        driver = self._entered()
+        if driver.tree.root.state.stopping:
+            raise ClosedResourceError("the supervisor is stopping")
+        return driver
+
+    def _find(self, name: str) -> tuple[Driver, tuple[str, ...], Child]:
+        """Return the child with this name and the names that lead to it; raises LookupError, TypeError."""
+        driver = self._open()
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a child must be a str, not {name!r}")
+        path = tuple(name.split("/"))
+        if (node := driver.tree.nodes.get(path[:-1])) is None:
+            raise LookupError(f"there is no child {name!r}")
+        return driver, path, node.state.child(path[-1])
+
+    async def _until(self, driver: Driver, condition: Callable[[], bool]) -> None:
+        """Wait until that is so; raises SupervisorFailed or ClosedResourceError where the supervisor ends before."""
+        await driver.wait(lambda: condition() or driver.tree.root.state.stopping)
+        if not condition():
+            await driver.wait(lambda: driver.finished is not None)
+            self._raise_failure(driver)
+            raise ClosedResourceError("the supervisor has stopped")
+
+    def _raise_boot_failure(self, driver: Driver, path: tuple[str, ...], child: Child) -> None:
+        if child.condition != "failed" and path not in driver.problems:
+            return
+        ending = driver.last_ending(path)
+        text = driver.problems.get(path) or f"{'/'.join(path)} cannot start: {'' if ending is None else ending.text}"
+        stderr, code = ("", None) if ending is None else (ending.stderr, ending.code)
+        raise WorkerBootError(text, stderr=stderr, exitcode=code)
+
+
+def _is_settled(child: Child) -> bool:
+    """Whether all its processes are up, and none is in the course of being replaced."""
+    under_way = any(slot.retire or slot.successor is not None or slot.leaving is not None for slot in child.slots)
+    return child.condition == "up" and not under_way
+
+
+def _check_sendable(children: Sequence[ChildSpec]) -> None:
+    """Raise SerializationError where a function cannot be sent to another process."""
+    for child in children:
+        if child.supervisor is not None:
+            _check_sendable(child.supervisor.children)
+        elif child.kind == "function" and not isinstance(child.target, str):
+            try:
+                dump(child.target)
+            except Exception as error:
+                raise SerializationError(f"child {child.name!r}: its function cannot be sent: {error}") from error
