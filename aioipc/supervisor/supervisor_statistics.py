@@ -153,7 +153,7 @@ def _replica(
         pid=known.handle.pid if known is not None else None,
         generation=child.generation if process is None else process.generation,
         uptime=0.0 if process is None else max(0.0, time.monotonic() - process.started_at),
-        restarts=max(0, slot.restarts - 1),
+        restarts=max(0, slot.starts - 1),
         last_exit="" if ending is None else ending.text,
         memory=0 if known is None else known.handle.memory(),
         work=0 if known is None else known.handle.work,
