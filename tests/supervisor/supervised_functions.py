@@ -1,0 +1,102 @@
+"""Functions that tests of the whole supervisor run as services. What they do when is written to a journal."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import time
+
+from aioipc import WorkerContext
+
+
+def write(text: str) -> None:
+    """Add a line to the journal of the test."""
+    fd = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, f"{text}\n".encode())
+    os.close(fd)
+
+
+async def stand(worker: WorkerContext) -> None:
+    """Be there, and write down when that begins and ends."""
+    write(f"+{worker.name}.{worker.replica}")
+    worker.set_status("at work")
+    await worker.ready()
+    await worker.stopping()
+    write(f"-{worker.name}.{worker.replica}")
+
+
+async def serve(worker: WorkerContext) -> None:
+    """Answer each line with the pid, the generation and the line; what was accepted is answered before the end."""
+    open_connections: set[asyncio.Task[None]] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        open_connections.add(task)
+        line = await reader.readline()
+        worker.count_work()
+        writer.write(f"{os.getpid()} {worker.generation} ".encode() + line)
+        writer.close()
+        await writer.wait_closed()
+        open_connections.discard(task)
+
+    server = await asyncio.start_server(answer, sock=worker.listeners["http"])
+    await worker.ready()
+    await worker.stopping()
+    server.close()
+    while open_connections:
+        await asyncio.wait(open_connections)
+
+
+async def fail(worker: WorkerContext) -> None:
+    print("this is why", file=sys.stderr)
+    sys.exit(7)
+
+
+async def never_ready(worker: WorkerContext) -> None:
+    await asyncio.Event().wait()
+
+
+async def ignore_everything(worker: WorkerContext) -> None:
+    """End by no request, cancellation or signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    await worker.ready()
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            time.sleep(60)
+
+
+async def crash_in_drain(worker: WorkerContext) -> None:
+    await worker.ready()
+    await worker.stopping()
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+async def block_the_loop(worker: WorkerContext) -> None:
+    await worker.ready()
+    await asyncio.sleep(0)
+    time.sleep(600)
+
+
+async def hold_the_gil(worker: WorkerContext) -> None:
+    await worker.ready()
+    await asyncio.sleep(0.1)
+    ctypes.PyDLL(None).sleep(600)
+
+
+async def stop_itself(worker: WorkerContext) -> None:
+    await worker.ready()
+    await asyncio.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+async def use_memory(worker: WorkerContext) -> None:
+    hoard = bytearray(os.urandom(64 << 20))
+    await worker.ready()
+    await worker.stopping()
+    del hoard

@@ -1,0 +1,237 @@
+"""`Supervisor` with real processes: children come, go, die and come back as the model says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+import pytest_asyncio
+
+import aioipc
+from aioipc import ChildSpec, Supervisor, SupervisorSpec
+
+from ..harness.processes import descendants, is_running
+from . import supervised_functions as functions
+from .supervising import Journal, ask, failure_of, kill, pids, port_of, replaced, replica, serving, until
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+async def test_children_start_in_order_and_stop_in_reverse(journal: Journal) -> None:
+    spec = SupervisorSpec([journal.standing("db"), journal.standing("web", replicas=2), journal.standing("cron")])
+    async with Supervisor(spec) as supervisor:
+        assert journal.lines[0] == "+db.0"
+        assert journal.lines[-1] == "+cron.0"
+        before = pids(supervisor)
+        assert [child.ready for child in supervisor.children()] == [1, 2, 1]
+        statistics = supervisor.statistics()
+        assert (statistics.state, statistics.restarts, statistics.generation) == ("running", 0, 0)
+        assert list(statistics.zygotes) == [0]
+        await until(supervisor, lambda: replica(supervisor, "db").status == "at work")
+        assert replica(supervisor, "db").memory > 0
+        journal.clear()
+    assert [line[1:-2] for line in journal.lines] == ["cron", "web", "web", "db"]
+    assert not any(is_running(pid) for pid in before.values() if pid)
+    assert supervisor.statistics().state == "stopped"
+    await supervisor.wait()
+    with pytest.raises(aioipc.ClosedResourceError, match="stopping"):
+        await supervisor.start_child(journal.standing("late"))
+    with pytest.raises(aioipc.ClosedResourceError, match="entered once"):
+        await supervisor.__aenter__()
+
+
+async def test_restart_kinds(journal: Journal) -> None:
+    """SIGTERM from outside is a good end, SIGKILL a bad one."""
+    names = ("permanent", "transient", "temporary")
+    async with Supervisor(SupervisorSpec([journal.standing(each, restart=each) for each in names])) as supervisor:
+        before = pids(supervisor)
+        for name in names:
+            kill(supervisor, name, TERM)
+        await replaced(supervisor, "permanent", before["permanent.0"])
+        for name in names[1:]:
+            await until(supervisor, lambda name=name: replica(supervisor, name).state == "EXITED")
+        assert replica(supervisor, "permanent").last_exit == "it exited with 0"
+        for name in names[1:]:
+            await supervisor.restart_child(name)
+        before = pids(supervisor)
+        for name in names:
+            kill(supervisor, name, KILL)
+        for name in names[:2]:
+            now = await replaced(supervisor, name, before[f"{name}.0"])
+            assert "SIGKILL" in now.last_exit
+        await until(supervisor, lambda: replica(supervisor, "temporary").state == "EXITED")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "same"), [("one_for_one", "ac"), ("rest_for_one", "a"), ("one_for_all", "")], ids=lambda each: each
+)
+async def test_strategies(journal: Journal, strategy: aioipc.supervisor.strategies.Strategy, same: str) -> None:
+    async with Supervisor(SupervisorSpec([journal.standing(name) for name in "abc"], strategy=strategy)) as supervisor:
+        before = pids(supervisor)
+        journal.clear()
+        kill(supervisor, "b")
+        changed = [name for name in "abc" if name not in same]
+        for name in changed:
+            await replaced(supervisor, name, before[f"{name}.0"])
+        assert {name: pids(supervisor)[f"{name}.0"] for name in same} == {n: before[f"{n}.0"] for n in same}
+        ended = [f"-{name}.0" for name in reversed(changed) if name != "b"]
+        assert journal.lines == ended + [f"+{name}.0" for name in changed]
+
+
+async def test_a_child_that_cannot_start(journal: Journal) -> None:
+    failing = ChildSpec("bad", functions.fail)
+    with pytest.raises(aioipc.SupervisorFailed, match="this is why") as caught:
+        async with Supervisor(SupervisorSpec([journal.standing("good"), failing])):
+            pytest.fail("it was entered")
+    error = caught.value
+    assert (error.kind, error.child, error.exitcode, error.stderr) == ("boot", "bad", 7, "this is why")
+    assert journal.lines == ["+good.0", "-good.0"]
+    async with Supervisor() as supervisor:
+        with pytest.raises(aioipc.WorkerBootError, match="bad cannot start") as refused:
+            await supervisor.start_child(failing)
+        assert (refused.value.exitcode, refused.value.stderr) == (7, "this is why")
+        with pytest.raises(aioipc.WorkerBootError, match=r"cwd: '/nowhere': No such file"):
+            await supervisor.start_child(journal.standing("bad", cwd="/nowhere"))
+        starting = asyncio.ensure_future(supervisor.start_child(ChildSpec("bad", functions.never_ready)))
+        await until(supervisor, lambda: supervisor.children() and replica(supervisor, "bad").pid)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await until(supervisor, lambda: not supervisor.children())
+        await supervisor.start_child(journal.standing("bad"))
+        assert replica(supervisor, "bad").state == "RUNNING"
+
+
+async def test_too_many_restarts(journal: Journal) -> None:
+    async with Supervisor(intensity=1, period=60) as supervisor:
+        await supervisor.start_child(journal.standing("other"))
+        await supervisor.start_child(journal.standing("web"))
+        first = kill(supervisor, "web")
+        await replaced(supervisor, "web", first)
+        kill(supervisor, "web")
+        error = await failure_of(supervisor)
+        assert (error.kind, error.child, error.replica, error.exitcode) == ("intensity", "web", 0, -KILL)
+        assert journal.lines[-1] == "-other.0"
+    with pytest.raises(aioipc.SupervisorFailed, match="more than 0 restarts"):  # nobody has waited for it
+        async with Supervisor(intensity=0) as supervisor:
+            await supervisor.start_child(journal.standing("web"))
+            kill(supervisor, "web")
+            await until(supervisor, lambda: supervisor.statistics().state == "failed")
+
+
+async def test_a_supervisor_below_another(journal: Journal) -> None:
+    inner = SupervisorSpec([journal.standing("db"), journal.standing("cache")], intensity=0)
+    outer = SupervisorSpec([ChildSpec("backend", inner), journal.standing("web")])
+    async with Supervisor(outer) as supervisor:
+        assert [child.name for child in supervisor.children()] == ["backend", "backend/db", "backend/cache", "web"]
+        before = pids(supervisor)
+        kill(supervisor, "backend/db")  # one too many for the inner one: the outer one starts it anew
+        await replaced(supervisor, "web", None)
+        await replaced(supervisor, "backend/cache", before["backend/cache.0"])
+        await replaced(supervisor, "backend/db", before["backend/db.0"])
+        assert pids(supervisor)["web.0"] == before["web.0"]
+        await supervisor.scale("backend/db", 2)
+        await supervisor.terminate_child("backend/db")
+        assert "backend/db" in [child.name for child in supervisor.children() if child.state == "down"]
+        await supervisor.restart_child("backend/db")
+        assert [child.ready for child in supervisor.children()] == [1, 2, 1, 1]
+        await supervisor.delete_child("backend/db")
+        assert [child.name for child in supervisor.children()] == ["backend", "backend/cache", "web"]
+        journal.clear()
+    assert journal.lines == ["-web.0", "-backend/cache.0"]
+
+
+async def test_scale_and_restart_on_shared_listeners() -> None:
+    async with Supervisor() as supervisor:
+        await supervisor.start_child(serving(replicas=1))
+        port = port_of(supervisor)
+        await supervisor.scale("web", 3)
+        seen: set[str] = set()
+        while len(seen) < 3:
+            seen |= {answer[0] for answer in await asyncio.gather(*(ask(port) for _ in range(16)))}
+        assert seen == {str(pid) for pid in pids(supervisor).values()}
+        await supervisor.scale("web", 1)
+        assert len(pids(supervisor)) == 1
+        await supervisor.restart_child("web")
+        assert (await ask(port))[0] == str(replica(supervisor, "web").pid) not in seen
+        await supervisor.terminate_child("web")
+        waiting = asyncio.ensure_future(ask(port))  # the master holds the socket: who comes now waits
+        await supervisor.restart_child("web")
+        assert (await waiting)[0] == str(replica(supervisor, "web").pid)
+        await supervisor.delete_child("web")
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port)
+
+
+async def test_refusals(journal: Journal) -> None:
+    async with Supervisor() as supervisor:
+        await supervisor.start_child(journal.standing("web"))
+        with pytest.raises(ValueError, match="there is a child 'web' already"):
+            await supervisor.start_child(journal.standing("web"))
+        with pytest.raises(TypeError, match="must be a ChildSpec"):
+            await supervisor.start_child("web")  # type: ignore[arg-type]
+        for call in (supervisor.terminate_child, supervisor.restart_child, supervisor.delete_child):
+            with pytest.raises(LookupError, match="no child 'x"):
+                await call("x")
+            with pytest.raises(LookupError, match="no child 'x/y'"):
+                await call("x/y")
+        with pytest.raises(ValueError, match="replicas"):
+            await supervisor.scale("web", 0)
+        lock = asyncio.Lock()
+
+        async def unsendable(worker: aioipc.WorkerContext) -> None:
+            await lock.acquire()
+
+        lock.x = (i for i in "")  # type: ignore[attr-defined]
+        with pytest.raises(aioipc.SerializationError, match="child 'f': its function cannot be sent"):
+            await supervisor.start_child(ChildSpec("f", unsendable))
+        with pytest.raises(OSError, match="no-such-directory"):
+            listeners = {"http": "unix:///no-such-directory/socket"}
+            await supervisor.start_child(journal.standing("g", listeners=listeners))
+        assert [child.name for child in supervisor.children()] == ["web"]
+    with pytest.raises(ValueError, match="belong into the spec"):
+        Supervisor(SupervisorSpec(), intensity=1)
+    with pytest.raises(aioipc.ClosedResourceError, match="was not entered"):
+        await Supervisor().wait()
+
+
+@pytest_asyncio.fixture
+async def supervised(journal: Journal) -> AsyncIterator[Supervisor]:
+    async with Supervisor(SupervisorSpec([journal.standing("web")])) as supervisor:
+        yield supervisor
+
+
+async def test_as_a_fixture(supervised: Supervisor) -> None:
+    assert replica(supervised, "web").state == "RUNNING"
+
+
+async def test_left_in_a_cancelled_scope(journal: Journal) -> None:
+    with anyio.CancelScope() as scope:
+        async with Supervisor(SupervisorSpec([journal.standing("web")])) as supervisor:
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert journal.lines == ["+web.0", "-web.0"]
+    assert supervisor.statistics().state == "stopped"
+
+
+async def test_cancelled_while_it_starts(journal: Journal) -> None:
+    spec = SupervisorSpec([journal.standing("web"), ChildSpec("slow", functions.never_ready, shutdown="brutal_kill")])
+    entering = asyncio.ensure_future(Supervisor(spec).__aenter__())
+    while journal.lines != ["+web.0"]:
+        await asyncio.sleep(0.01)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert journal.lines == ["+web.0", "-web.0"]
+    assert not [each for each in descendants(os.getpid()) if not each.is_zombie and "zygote" in each.name]
