@@ -36,6 +36,11 @@ async def Pool(stack: AsyncExitStack) -> Manager:
 
 
 @maker
+async def Supervisor(stack: AsyncExitStack) -> Manager:
+    return aioipc.Supervisor(shutdown=5)
+
+
+@maker
 async def MapResults(stack: AsyncExitStack) -> Manager:
     pool = await stack.enter_async_context(aioipc.Pool(1, shutdown=5))
     return pool.map(len, ["a"] * 100)

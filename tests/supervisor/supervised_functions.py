@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from aioipc import WorkerContext
+from aioipc import Listener, SocketStream, WorkerContext
 
 
 def write(text: str) -> None:
@@ -30,25 +30,22 @@ async def stand(worker: WorkerContext) -> None:
 
 async def serve(worker: WorkerContext) -> None:
     """Answer each line with the pid, the generation and the line; what was accepted is answered before the end."""
-    open_connections: set[asyncio.Task[None]] = set()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        open_connections.add(task)
-        line = await reader.readline()
-        worker.count_work()
-        writer.write(f"{os.getpid()} {worker.generation} ".encode() + line)
-        writer.close()
-        await writer.wait_closed()
-        open_connections.discard(task)
+    async def answer(connection: SocketStream) -> None:
+        async with connection:
+            line = await anext(connection.lines())
+            worker.count_work()
+            await connection.send(f"{os.getpid()} {worker.generation} {line}\n".encode())
 
-    server = await asyncio.start_server(answer, sock=worker.listeners["http"])
-    await worker.ready()
-    await worker.stopping()
-    server.close()
-    while open_connections:
-        await asyncio.wait(open_connections)
+    async def accept(listener: Listener[SocketStream]) -> None:
+        async for connection in listener:
+            group.create_task(answer(connection))
+
+    async with asyncio.TaskGroup() as group, Listener(worker.listeners["http"]) as listener:
+        accepting = group.create_task(accept(listener))
+        await worker.ready()
+        await worker.stopping()
+        accepting.cancel()
 
 
 async def fail(worker: WorkerContext) -> None:
@@ -68,7 +65,7 @@ async def ignore_everything(worker: WorkerContext) -> None:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            time.sleep(60)
+            time.sleep(60)  # noqa: ASYNC251 - on purpose
 
 
 async def crash_in_drain(worker: WorkerContext) -> None:
@@ -80,7 +77,7 @@ async def crash_in_drain(worker: WorkerContext) -> None:
 async def block_the_loop(worker: WorkerContext) -> None:
     await worker.ready()
     await asyncio.sleep(0)
-    time.sleep(600)
+    time.sleep(600)  # noqa: ASYNC251 - on purpose
 
 
 async def hold_the_gil(worker: WorkerContext) -> None:

@@ -45,7 +45,7 @@ def replica(supervisor: Supervisor, name: str, number: int = 0) -> ReplicaStatis
     """The one that serves."""
     for child in supervisor.children():
         if child.name == name:
-            return [each for each in child.processes if (each.replica, each.role) == (number, "serving")][0]
+            return next(each for each in child.processes if (each.replica, each.role) == (number, "serving"))
     raise LookupError(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import pytest_asyncio
 import aioipc
 from aioipc import ChildSpec, Supervisor, SupervisorSpec
 
-from ..harness.processes import descendants, is_running
+from ..harness.processes import descendants, eventually_async, is_running, wait_gone
+from ..harness.scripts import running_script
 from . import supervised_functions as functions
-from .supervising import Journal, ask, failure_of, kill, pids, port_of, replaced, replica, serving, until
+from .supervising import LONG, Journal, ask, failure_of, kill, pids, port_of, replaced, replica, serving, until
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -122,7 +124,7 @@ async def test_too_many_restarts(journal: Journal) -> None:
         error = await failure_of(supervisor)
         assert (error.kind, error.child, error.replica, error.exitcode) == ("intensity", "web", 0, -KILL)
         assert journal.lines[-1] == "-other.0"
-    with pytest.raises(aioipc.SupervisorFailed, match="more than 0 restarts"):  # nobody has waited for it
+    with pytest.raises(aioipc.SupervisorFailed, match="more than 0 restarts"):  # noqa: PT012 - nobody has waited for it
         async with Supervisor(intensity=0) as supervisor:
             await supervisor.start_child(journal.standing("web"))
             kill(supervisor, "web")
@@ -195,9 +197,9 @@ async def test_refusals(journal: Journal) -> None:
         lock.x = (i for i in "")  # type: ignore[attr-defined]
         with pytest.raises(aioipc.SerializationError, match="child 'f': its function cannot be sent"):
             await supervisor.start_child(ChildSpec("f", unsendable))
+        nowhere = journal.standing("g", listeners={"http": "unix:///no-such-directory/socket"})
         with pytest.raises(OSError, match="no-such-directory"):
-            listeners = {"http": "unix:///no-such-directory/socket"}
-            await supervisor.start_child(journal.standing("g", listeners=listeners))
+            await supervisor.start_child(nowhere)
         assert [child.name for child in supervisor.children()] == ["web"]
     with pytest.raises(ValueError, match="belong into the spec"):
         Supervisor(SupervisorSpec(), intensity=1)
@@ -228,10 +230,95 @@ async def test_left_in_a_cancelled_scope(journal: Journal) -> None:
 async def test_cancelled_while_it_starts(journal: Journal) -> None:
     spec = SupervisorSpec([journal.standing("web"), ChildSpec("slow", functions.never_ready, shutdown="brutal_kill")])
     entering = asyncio.ensure_future(Supervisor(spec).__aenter__())
-    while journal.lines != ["+web.0"]:
-        await asyncio.sleep(0.01)
+    await eventually_async(lambda: journal.lines == ["+web.0"], LONG)
     entering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await entering
     assert journal.lines == ["+web.0", "-web.0"]
     assert not [each for each in descendants(os.getpid()) if not each.is_zombie and "zygote" in each.name]
+
+
+CODE = """
+import asyncio, os
+WORD = {word!r}
+async def serve(worker):
+    from tests.supervisor import supervised_functions
+    worker.set_status(WORD)
+    if WORD == "broken":
+        raise RuntimeError("this cannot work")
+    await supervised_functions.serve(worker)
+"""
+
+
+async def test_reload_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed code takes effect, every request is answered, and code that does not work changes nothing."""
+    module = tmp_path / "reloaded_service.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    module.write_text(CODE.format(word="old"))
+    async with Supervisor(SupervisorSpec([serving(target="reloaded_service:serve", replicas=2)])) as supervisor:
+        port, asked = port_of(supervisor), 0
+        over = asyncio.Event()
+
+        async def load() -> None:
+            nonlocal asked
+            while not over.is_set():
+                assert (await ask(port))[-1] == "hello"
+                asked += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(load())
+            first = pids(supervisor)
+            module.write_text(CODE.format(word="new"))
+            await supervisor.reload()
+            assert {replica(supervisor, "web", number).status for number in range(2)} == {"new"}
+            second = pids(supervisor)
+            assert not set(first.values()) & set(second.values())
+            module.write_text(CODE.format(word="broken"))
+            with pytest.raises(aioipc.ReloadFailed, match="this cannot work"):
+                await supervisor.reload()
+            assert pids(supervisor) == second
+            over.set()
+        assert asked
+        assert supervisor.statistics().generation == 2
+
+
+async def test_whoever_dies_or_hangs_is_replaced() -> None:
+    """A process that is killed, one whose loop is blocked, the zygote itself."""
+    async with Supervisor(SupervisorSpec([serving()])) as supervisor:
+        pid = kill(supervisor, "web")
+        pid = (await replaced(supervisor, "web", pid)).pid or 0
+        (zygote,) = supervisor.statistics().zygotes.values()
+        os.kill(zygote, KILL)
+        await replaced(supervisor, "web", pid)
+        assert (await ask(port_of(supervisor)))[-1] == "hello"
+        blocked = ChildSpec("blocked", functions.block_the_loop, heartbeat_timeout=4, shutdown="brutal_kill")
+        await supervisor.start_child(blocked)
+        again = await replaced(supervisor, "blocked", replica(supervisor, "blocked").pid)
+        assert "blocked the loop" in again.last_exit
+
+
+def test_a_master_that_is_killed_takes_everything_with_it() -> None:
+    source = """
+        import aioipc
+        from tests.supervisor import supervised_functions as functions
+        async def main():
+            spec = aioipc.ChildSpec("web", functions.serve, replicas=2, listeners={"http": "tcp://127.0.0.1:0"})
+            async with aioipc.Supervisor(aioipc.SupervisorSpec([spec])) as supervisor:
+                print(supervisor.children()[0].listeners["http"], flush=True)
+                await supervisor.wait()
+        aioipc.run(main)
+    """
+    with running_script(source) as script:
+        address = script.wait_output("tcp://")
+        family = [each.pid for each in descendants(script.pid)]
+        assert len(family) >= 3
+        script.send_signal(signal.SIGKILL)
+        script.wait(10)
+        for pid in family:
+            wait_gone(pid)
+    port = int(address.split()[-1].rpartition(":")[2])
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
