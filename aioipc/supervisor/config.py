@@ -17,7 +17,7 @@
     [child.backend.child.db]
     target = ["db-server"]
 
-A key is a field of `ChildSpec` or `SupervisorSpec`. Paths are relative to the directory of the file: ``cwd``, those of
+A key is a field of `ChildSpec` or `SupervisorSpec`. Paths are relative to the directory of the file: ``cwd``, ``app_dir``, those of
 ``unix://``, and a program with a slash in its name. Nothing is interpolated: every child has the master's environment
 anyway, and a value with "$" in it is that value.
 """
@@ -208,6 +208,7 @@ def _rlimit(name: str, value: object, place: _Place) -> object:
 _CONVERSIONS: Mapping[str, Callable[[object, _Place], object]] = {
     "target": _target,
     "cwd": _path,
+    "app_dir": _path,
     "listeners": _listeners,
     "env": _env,
     "rlimits": _rlimits,

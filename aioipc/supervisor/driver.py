@@ -25,6 +25,7 @@ from .generations import Generations
 from .held_listeners import HeldListeners
 from .leases import Leases, Path
 from .notify_receiver import NotifyDirectory
+from .service_control import EXIT_DEADLINE
 from .spec import ChildSpec, SupervisorSpec
 from .supervised import Ending, Resources, Supervised
 from .tree import Tree
@@ -50,12 +51,15 @@ class Driver:
         """How it has ended, when it has."""
         self.fault: BaseException | None = None
         """An error of this package that has ended it."""
+        self.overdue: int = 0
+        """How many processes did not stop in time while all was stopped."""
         self.reloads: dict[int, str | None] = {}
         """The reloads that have ended, by generation, with what was wrong."""
         self.generations: Generations = Generations(loop, self._doomed)
         self.leases: Leases = Leases(held)
         self._notify = NotifyDirectory()
         self._resources = Resources(loop, self.generations, self.leases, self._notify)
+        self._quick = False
         self._loop = loop
         self._events: deque[ProcessEvent] = deque()
         self._due: asyncio.Handle | None = None
@@ -107,6 +111,7 @@ class Driver:
             if self._hurry is not None:
                 self._hurry.cancel()
             self._hurry = self._loop.call_later(_ASK_AGAIN, self.shut_down, deadline)
+            self._quick = self._quick or quick
             self.command(Shutdown(deadline(), quick))
 
     async def aclose(self, deadline: Callable[[], float]) -> None:
@@ -181,6 +186,7 @@ class Driver:
 
     def _quit(self) -> None:
         if self.finished is None:
+            self._quick = True
             self.command(Shutdown(time.monotonic(), quick=True))
 
     # -- actions ---------------------------------------------------------------------------------------------
@@ -195,6 +201,7 @@ class Driver:
                         process.stop(deadline)
                 case Kill(key, why, dump):
                     if (process := self.processes.get(key)) is not None:
+                        self.overdue += self._is_ending and process.spec.shutdown != "brutal_kill"
                         process.kill(why, dump=dump)
                 case Report():
                     self._report(action)
@@ -215,7 +222,15 @@ class Driver:
             self._note_ending(action.key, Ending(text))
             self._post(SpawnFailed(action.key, text))
 
+    @property
+    def _is_ending(self) -> bool:
+        """Whether everything is being stopped, with time for each to do so."""
+        root = self.tree.root.state
+        return root.stopping and root.failure is None and not self._quick
+
     def _note_ending(self, key: ProcessKey, ending: Ending) -> None:
+        if ending.code == EXIT_DEADLINE and self._is_ending:
+            self.overdue += 1
         self.endings[key.path, key.slot] = ending
 
     def last_ending(self, path: Path) -> Ending | None:
@@ -235,7 +250,8 @@ class Driver:
         why, *more = report.why.split("\n", 1)
         if process is not None and process.usage and report.what == "exited":
             why += f" ({process.usage})"
-        _log.log(_LEVELS[report.level], "%s %s: %s", who, report.what, "\n".join([why, *more]))
+        about = {} if report.key is None else {"service": "/".join(report.path), "worker": report.key.slot}
+        _log.log(_LEVELS[report.level], "%s %s: %s", who, report.what, "\n".join([why, *more]), extra=about)
 
     def _forget(self, path: Path) -> None:
         """A child is no more, with all that was below it."""

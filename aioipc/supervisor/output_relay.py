@@ -37,7 +37,7 @@ def log_line(line: OutputLine) -> None:
     text, arguments = "%s (pid %d): %s", (source.label, line.pid, line.text)
     record = _output_log.makeRecord(_output_log.name, level, __file__, 0, text, arguments, None)
     record.process, record.processName = line.pid, source.process_name
-    record.worker, record.stream = line.slot, line.stream
+    record.worker, record.stream, record.line = line.slot, line.stream, line.text
     if line.service:
         record.service = line.service
     _output_log.handle(record)

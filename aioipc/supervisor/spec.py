@@ -41,6 +41,9 @@ class ChildSpec:
     shutdown: float | Literal["brutal_kill"] | None = None
     """How long it may take to stop before it is killed, never past the deadline of the whole; "brutal_kill": killed at
     once. ``None`` is 25 s; for a supervisor, whose children have limits of their own, no other limit."""
+    drain_delay: float = 0.0
+    """How long a process that is asked to stop goes on as before, out of the time that `shutdown` gives it: whoever
+    sends it work, such as a load balancer, has so long to look elsewhere. While it is replaced, both serve."""
     ready: Literal["call", "notify", "newline"] | float | None = None
     """How readiness is known. Of a function: ``await worker.ready()`` ("call", the default). Of a command: sd_notify's
     READY=1 ("notify"), a newline on the descriptor that NOTIFY_FD names ("newline"). Of both: that it still runs after
@@ -60,6 +63,8 @@ class ChildSpec:
     """Environment variables on top of the master's; ``None`` takes one away."""
     cwd: str | os.PathLike[str] | None = None
     """Its working directory; ``None`` is the master's."""
+    app_dir: str | os.PathLike[str] | None = None
+    """Where the module of a function "module:function" is looked up first; ``None`` is its working directory."""
     umask: int | None = None
     """Its file mode creation mask; ``None`` is the master's."""
     nice: int = 0

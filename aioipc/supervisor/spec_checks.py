@@ -114,6 +114,7 @@ def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:
     check_fraction("jitter", spec.jitter)
     _check_process_attributes(spec)
     shutdown = SHUTDOWN if spec.shutdown is None else _check_shutdown(spec.shutdown)
+    _check_drain_delay(spec.drain_delay, shutdown)
     ready = _check_ready(spec.ready, kind)
     return {
         "target": _as_list(spec.target) if kind == "command" else spec.target,
@@ -133,6 +134,12 @@ def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:
 def _check_process_attributes(spec: ChildSpec) -> None:
     if spec.cwd is not None:
         _check_text("cwd", os.fspath(spec.cwd) if isinstance(spec.cwd, os.PathLike) else spec.cwd, "a path")
+    if spec.app_dir is not None:
+        _check_text(
+            "app_dir", os.fspath(spec.app_dir) if isinstance(spec.app_dir, os.PathLike) else spec.app_dir, "a path"
+        )
+        if not isinstance(spec.target, str):
+            raise ValueError(f"app_dir must be left out where the target is no 'module:function', not {spec.app_dir!r}")
     if spec.title is not None:
         _check_text("title", spec.title, "a str")
     if spec.umask is not None:
@@ -177,6 +184,13 @@ def _check_shutdown(value: object) -> float | str:
         _check_choice("shutdown", value, ("brutal_kill",), "a number of seconds or ")
         return value
     return check_seconds("shutdown", value)
+
+
+def _check_drain_delay(value: object, shutdown: float | str) -> None:
+    delay = check_seconds("drain_delay", value)
+    if delay and (isinstance(shutdown, str) or delay >= shutdown):
+        limit = repr(shutdown) if isinstance(shutdown, str) else f"{shutdown:g} s"
+        raise ValueError(f"drain_delay must be less than shutdown ({limit}), not {delay:g}")
 
 
 def _check_ready(value: object, kind: Kind) -> float | str:

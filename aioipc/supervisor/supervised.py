@@ -78,6 +78,7 @@ class Supervised:
         self._ended = ended
         self._checkup: Checkup | None = None
         self._receiver: NotifyReceiver | None = None
+        self._delay: asyncio.TimerHandle | None = None
         with contextlib.ExitStack() as undo:
             if self.spec.ready == "notify":
                 self._receiver = resources.notify.new_receiver(self._notified, uid=_user_id(self.spec))
@@ -103,6 +104,7 @@ class Supervised:
             shutdown=spec.shutdown if isinstance(spec.shutdown, int | float) else 0.0,
             generation=self.generation,
             concurrency=spec.concurrency,
+            app_dir=None if spec.app_dir is None else os.path.abspath(spec.app_dir),
             listeners=self._resources.leases.descriptors(self.key.path, spec, self.key.slot),
         )
 
@@ -123,7 +125,23 @@ class Supervised:
     # -- what the core wants ---------------------------------------------------------------------------------
 
     def stop(self, deadline: float) -> None:
-        """Ask it to drain and end; ``deadline`` is in seconds of the monotonic clock, the core kills it then."""
+        """Ask it to drain and end; ``deadline`` is in seconds of the monotonic clock, the core kills it then.
+
+        It hears of it after the ``drain_delay`` of its spec, or when half of the time is over, if that is earlier.
+        """
+        delay = min(self.spec.drain_delay, max(0.0, deadline - time.monotonic()) / 2)
+        first = self._delay is None
+        if self._delay is not None:
+            delay = min(delay, max(0.0, self._delay.when() - self._resources.loop.time()))
+            self._delay.cancel()
+        if not delay or not self.handle.was_ready:
+            self._stop_now(deadline)
+            return
+        if first:
+            self.said = "draining: it goes on for a while"
+        self._delay = self._resources.loop.call_later(delay, self._stop_now, deadline)
+
+    def _stop_now(self, deadline: float) -> None:
         self.handle.stop(self._resources.loop.time() + (deadline - time.monotonic()))
 
     def kill(self, why: str, *, dump: bool) -> None:
@@ -151,6 +169,8 @@ class Supervised:
 
     def close(self) -> None:
         """Let go of everything but the handle, which closes itself when the process has ended."""
+        if self._delay is not None:
+            self._delay.cancel()
         if self._checkup is not None:
             self._checkup.close()
         if self._receiver is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 import warnings
@@ -19,7 +20,7 @@ from ..exceptions import (
     UnsupportedPlatform,
     WorkerBootError,
 )
-from .checks import check_seconds
+from .checks import check_count, check_seconds
 from .driver import Driver
 from .events import DeleteChild, Reload, RestartChild, Scale, StartChild, TerminateChild
 from .held_listeners import HeldListeners
@@ -244,6 +245,28 @@ class Supervisor:
         driver.command(DeleteChild(path[-1]), path[:-1])
         await self._until(driver, lambda: not child.processes())
 
+    def signal_child(self, name: str, signum: int, replica: int | None = None) -> int:
+        """Send a signal to the processes of a child, or of one of its replicas; returns to how many.
+
+        SIGKILL, SIGSTOP and SIGCONT go to all that they have started, too. One that ends by it is started again as
+        its spec says. Raises LookupError where there is no such child or replica, TypeError or ValueError where that
+        is no signal, ClosedResourceError once the supervisor stops.
+        """
+        driver, path, child = self._find(name)
+        if check_count("signum", signum) not in signal.valid_signals():
+            raise ValueError(f"signum must be a signal, not {signum}")
+        slots = [slot for slot in child.slots if replica in (None, slot.number)]
+        if replica is not None and not slots:
+            raise LookupError(f"there is no replica {replica} of {name!r}")
+        if child.spec.supervisor is not None:
+            raise LookupError(f"{'/'.join(path)!r} is a supervisor and has no process")
+        keys = [process.key for slot in slots for process in slot.processes()]
+        found = [driver.processes[key].handle for key in keys if key in driver.processes]
+        reached = [handle for handle in found if handle.pid is not None]
+        for handle in reached:
+            handle.send_signal(signum, group=signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT))
+        return len(reached)
+
     async def scale(self, name: str, replicas: int) -> None:
         """Have so many replicas of a child, at least one; returns when they are ready, and what is too many is gone.
 
@@ -304,6 +327,7 @@ class Supervisor:
             generation=self._generation,
             uptime=time.monotonic() - self._opened_at,
             restarts=sum(each.restarts for child in children for each in child.processes if each.role == "serving"),
+            overdue=driver.overdue,
             zygotes=driver.generations.pids,
             children=children,
         )

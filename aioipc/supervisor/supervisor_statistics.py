@@ -80,6 +80,8 @@ class SupervisorStatistics:
     """Seconds since it was entered."""
     restarts: int
     """How many processes had others in their place before them, all told."""
+    overdue: int
+    """How many processes did not stop in time when the supervisor was shut down, and were killed or cancelled."""
     zygotes: Mapping[int, int]
     """The process ids of the processes that fork its children, by generation."""
     children: tuple[ChildStatistics, ...]
