@@ -5,6 +5,7 @@ The floor plan (imports point downward only; tests/test_layers.py holds it):
     9 cli          parse, call the public API, print
       testing      the kit for tests: conformance, plugin, kill points; nothing of ours imports it
     7 pool         Master-Worker task pool
+      master       a supervisor as a program: signals, control socket, logs, exit code
     6 supervisor   starts, watches and stops processes; run, graceful_shutdown
     4 objects      what kernel objects there are, who uses them, what limits them
     3 kernel       one kernel object, one file
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .exceptions import BrokenResourceError as BrokenResourceError
     from .exceptions import BusyResourceError as BusyResourceError
     from .exceptions import ClosedResourceError as ClosedResourceError
+    from .exceptions import ConfigError as ConfigError
+    from .exceptions import ControlError as ControlError
     from .exceptions import EndOfStream as EndOfStream
     from .exceptions import IPCError as IPCError
     from .exceptions import LineTooLong as LineTooLong
@@ -103,6 +106,9 @@ if TYPE_CHECKING:
     from .kernel.sysv_queue import SysVQueueStatistics as SysVQueueStatistics
     from .kernel.sysv_shared_memory import SysVSharedMemory as SysVSharedMemory
     from .kernel.sysv_shared_memory import SysVSharedMemoryStatistics as SysVSharedMemoryStatistics
+    from .master.control_client import ControlClient as ControlClient
+    from .master.control_client import find_masters as find_masters
+    from .master.supervise import supervise as supervise
     from .objects.inventory import Inventory as Inventory
     from .objects.inventory import inventory as inventory
     from .objects.kernel_object import KernelObject as KernelObject
@@ -119,9 +125,11 @@ if TYPE_CHECKING:
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
     from .pool.pool import Pool as Pool
+    from .pool.sizing import default_workers as default_workers
     from .pool.statistics import PoolStatistics as PoolStatistics
     from .pool.statistics import WorkerStatistics as WorkerStatistics
     from .pool.streaming import StreamResults as StreamResults
+    from .supervisor.config import read_config as read_config
     from .supervisor.output_lines import OutputLine as OutputLine
     from .supervisor.service_context import WorkerContext as WorkerContext
     from .supervisor.shutdown import GracefulShutdown as GracefulShutdown
@@ -139,7 +147,8 @@ __version__ = "0.1.0"
 # Loaded on first use: a worker process imports aioipc too, and must not pay for what only masters need.
 _HOMES = {
     "aioipc.exceptions": (
-        "BrokenResourceError BusyResourceError ClosedResourceError EndOfStream IPCError LineTooLong "
+        "BrokenResourceError BusyResourceError ClosedResourceError ConfigError ControlError EndOfStream IPCError "
+        "LineTooLong "
         "ObjectRemovedError PipelineError PoolClosed PoolFull RecordsLostError ReloadFailed RemoteError "
         "RemoteTraceback SerializationError ShutdownTimeout SupervisorFailed TaskQuarantined TaskTimeout "
         "TornWriteError UnsupportedPlatform WorkerBootError WorkerCrashed WouldBlock"
@@ -171,6 +180,8 @@ _HOMES = {
         "PacketSocket PeerCredentials SocketStatistics SocketStream connect_tcp connect_unix create_socketpair"
     ),
     "aioipc.kernel.sysv_shared_memory": "SysVSharedMemory SysVSharedMemoryStatistics",
+    "aioipc.master.control_client": "ControlClient find_masters",
+    "aioipc.master.supervise": "supervise",
     "aioipc.objects.inventory": "Inventory inventory",
     "aioipc.objects.kernel_object": "KernelObject ObjectKind ObjectOpener SemaphoreState",
     "aioipc.objects.limit": "Limit",
@@ -182,8 +193,10 @@ _HOMES = {
     "aioipc.supervisor.output_lines": "OutputLine",
     "aioipc.pool.pool": "Pool",
     "aioipc.pool.current_worker": "PoolWorker current_worker",
+    "aioipc.pool.sizing": "default_workers",
     "aioipc.pool.statistics": "PoolStatistics WorkerStatistics",
     "aioipc.pool.streaming": "StreamResults",
+    "aioipc.supervisor.config": "read_config",
     "aioipc.supervisor.service_context": "WorkerContext",
     "aioipc.supervisor.shutdown": "GracefulShutdown graceful_shutdown run",
     "aioipc.supervisor.spec": "ChildSpec SupervisorSpec",
@@ -196,6 +209,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "ChildSpec",
     "ChildStatistics",
     "CompletedPipeline",
+    "ControlClient",
     "Datagram",
     "DatagramSocket",
     "FifoAttribute",
@@ -268,6 +282,8 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "create_pipe",
     "create_socketpair",
     "current_worker",
+    "default_workers",
+    "find_masters",
     "ftok",
     "graceful_shutdown",
     "inventory",
@@ -279,13 +295,17 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "open_fifo_writer",
     "open_pipeline",
     "open_signal_receiver",
+    "read_config",
     "remove_orphans",
     "run",
     "run_pipeline",
     "send_signal",
+    "supervise",
     "BrokenResourceError",
     "BusyResourceError",
     "ClosedResourceError",
+    "ConfigError",
+    "ControlError",
     "EndOfStream",
     "IPCError",
     "LineTooLong",

@@ -23,7 +23,8 @@
     ├── TaskTimeout           the task ran longer than its timeout (also TimeoutError)
     ├── RemoteError           a worker's exception that cannot be raised here as itself
     ├── ShutdownTimeout       the deadline of a graceful shutdown passed (also TimeoutError)
-    └── ConfigError           a configuration file is wrong (also ValueError)
+    ├── ConfigError           a configuration file is wrong (also ValueError)
+    └── ControlError          a master refuses, or cannot be told, what to do
 
 An error that a task raised in a worker arrives as itself, with a `RemoteTraceback` as its cause.
 """
@@ -322,6 +323,22 @@ class ShutdownTimeout(IPCError, TimeoutError):
 
 class ConfigError(IPCError, ValueError):
     """A configuration file is wrong; the message names file, table, field and value, and says what is allowed."""
+
+
+class ControlError(IPCError):
+    """A master does not do what it is told by its control socket, or cannot be told; the message says why.
+
+    ``kind``
+        "unreachable": there is no master, or it does not answer. "protocol": it does not understand. "usage": a value
+        is wrong. "not-found": there is no such child. "state": not now, it stops. "failed": it was tried in vain.
+    """
+
+    def __init__(self, message: str, *, kind: str = "unreachable") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), {"kind": self.kind})
 
 
 def _rebuild(cls: type[IPCError], text: str, names: dict[str, object]) -> IPCError:

@@ -25,6 +25,7 @@ FLOORS = {
     "objects": 4,
     "rpc": 5,
     "supervisor": 6,
+    "master": 7,
     "pool": 7,
     "monitor": 8,
     "cli": 9,

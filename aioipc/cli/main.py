@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS = {
+    "ctl": "aioipc.cli.ctl:ctl_command",
     "doctor": "aioipc.cli.doctor:doctor_command",
     "ls": "aioipc.cli.ls:ls_command",
     "map": "aioipc.cli.map:map_command",
     "mk": "aioipc.cli.mk:mk_command",
     "recv": "aioipc.cli.recv:recv_command",
     "rm": "aioipc.cli.rm:rm_command",
+    "run": "aioipc.cli.run:run_command",
     "send": "aioipc.cli.send:send_command",
     "show": "aioipc.cli.show:show_command",
 }
@@ -59,7 +61,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="aioipc", message="%(prog)s %(version)s")
 def aioipc() -> None:
-    """Async IPC from the shell: queues, FIFOs, sockets, shared memory, and pools of worker processes."""
+    """Async IPC from the shell: queues, FIFOs, sockets, shared memory, worker processes and services."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

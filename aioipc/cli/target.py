@@ -39,7 +39,7 @@ def check_target(target: str, directory: str) -> Callable[..., Any]:
         try:
             found = getattr(found, name)
         except AttributeError:
-            hint = _close_to(name, _callables(found))
+            hint = close_to(name, _callables(found))
             raise TargetError(f"{where!r} has no function {name!r}{hint}") from None
         where, joint = f"{where}{joint}{name}", "."
     if not callable(found):
@@ -68,7 +68,7 @@ def _import(name: str, directory: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise TargetError(_import_failed(name, error)) from error
         names = [module.name for module in pkgutil.iter_modules([directory])] if "." not in name else []
-        hint = _close_to(name, names)
+        hint = close_to(name, names)
         raise TargetError(f"no module named {error.name!r} (looked in {directory} first){hint}") from None
     except Exception as error:
         raise TargetError(_import_failed(name, error)) from error
@@ -93,7 +93,8 @@ def _callables(owner: object) -> list[str]:
     return [name for name in dir(owner) if not name.startswith("_") and callable(getattr(owner, name, None))]
 
 
-def _close_to(name: str, names: list[str]) -> str:
+def close_to(name: str, names: list[str]) -> str:
+    """Return a hint at the name that is most like it, or nothing."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -84,6 +84,20 @@ def create_file(name: str) -> tuple[int, str] | None:
     return None
 
 
+def usable() -> Iterator[str]:
+    """Go through the state directories, the best first, each made where it is missing; those that cannot be used are
+    left out.
+    """
+    for candidate in candidates():
+        try:
+            os.close(_open(candidate, create=True))
+        except OSError as error:
+            if descriptor_limit(error.errno) is not None:
+                raise
+        else:
+            yield candidate.path
+
+
 @contextmanager
 def existing() -> Iterator[list[StateDirectory]]:
     """Give all state directories that are there, open. One that is not of this user alone is left out, with a warning.

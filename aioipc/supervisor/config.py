@@ -17,9 +17,9 @@
     [child.backend.child.db]
     target = ["db-server"]
 
-A key is a field of `ChildSpec` or `SupervisorSpec`. Paths are relative to the directory of the file: ``cwd``, ``app_dir``, those of
-``unix://``, and a program with a slash in its name. Nothing is interpolated: every child has the master's environment
-anyway, and a value with "$" in it is that value.
+A key is a field of `ChildSpec` or `SupervisorSpec`. Paths are relative to the directory of the file: ``cwd``,
+``app_dir``, those of ``unix://``, and a program with a slash in its name. Nothing is interpolated: every child has the
+master's environment anyway, and a value with "$" in it is that value.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -415,3 +415,17 @@ async def record_logs(path: Path) -> None:
         assert_type(reader.statistics(), aioipc.LogReaderStatistics)
         assert_type(log.statistics(), aioipc.RecordLogStatistics)
     aioipc.RecordLog.open(path, fsync="sometimes")  # type: ignore[arg-type]
+
+
+def masters(path: Path) -> None:
+    spec = aioipc.read_config(path)
+    assert_type(spec, aioipc.SupervisorSpec)
+    assert_type(aioipc.supervise(spec, shutdown=5, control=False, log_format="json"), int)
+    aioipc.supervise(lambda: spec, title="shop", pid_file=path, control=path, log_format=None)
+    aioipc.supervise(spec, log_format="xml")  # type: ignore[arg-type]
+    assert_type(aioipc.find_masters(), dict[int, str])
+    assert_type(aioipc.default_workers(), tuple[int, str])
+    with aioipc.ControlClient(path) as client:
+        assert_type(client, aioipc.ControlClient)
+        assert_type(client.request("scale", name="web", replicas=4, timeout=10), Any)
+        assert_type(client.follow(10), Iterator[dict[str, Any]])

@@ -1,0 +1,248 @@
+"""A master as a process: one supervisor, and what the world outside tells it and hears from it.
+
+SIGTERM, SIGINT, SIGQUIT, SIGHUP …   ──>  Master  ──>  Supervisor
+control socket (control_server.py)   ──>     │
+service manager (sd_notify)          <──     ┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from .._loop.signal_routing import Subscription
+from ..exceptions import ClosedResourceError, IPCError, ReloadFailed, SupervisorFailed
+from ..supervisor.notify_sender import NotifySender
+from ..supervisor.spec import SupervisorSpec
+from ..supervisor.spec_changes import compare_specs
+from ..supervisor.supervisor import Supervisor
+from .control_commands import ControlCommands
+from .control_place import default_paths
+from .control_server import ControlServer
+from .log_tail import LogTail
+from .state_dump import dump_lines
+
+EXIT_OVERDUE, EXIT_BOOT, EXIT_GAVE_UP = 1, 3, 4
+SIGNALS = tuple(
+    getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
+)
+SAME_REQUEST = 0.2
+"""Seconds within which a second SIGTERM or SIGINT is the first one told twice, as by a terminal and a wrapper."""
+
+_log = logging.getLogger("aioipc.master")
+
+
+class Master:
+    """Runs what ``load()`` returns: its first result is ``spec``. `main` is to be awaited once.
+
+    ``shutdown`` is in seconds; ``control`` the path of the control socket, True for the usual place, False for none;
+    ``title`` is what it is called.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], SupervisorSpec],
+        spec: SupervisorSpec,
+        *,
+        shutdown: float,
+        control: str | bool,
+        title: str,
+        tail: LogTail,
+    ) -> None:
+        self.title: str = title
+        self.supervisor: Supervisor = Supervisor(spec, shutdown=shutdown, socket_activation=True)
+        self._load = load
+        self._spec = spec
+        self._shutdown = shutdown
+        self._control_path = control
+        self._tail = tail
+        self._notify = NotifySender.from_environ()
+        self._control: ControlServer | None = None
+        self._up = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._reload_waits = False
+        self._asked_at: float | None = None
+        self._quick_code: int | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def main(self) -> int:
+        """Run everything until the end, and return the exit code. Raises OSError where the control socket cannot be."""
+        loop = self._loop = asyncio.get_running_loop()
+        subscription = Subscription(loop, SIGNALS, self)
+        try:
+            self._control = self._listen()
+            if self._control is not None:
+                _log.info("control socket: %s", self._control.path)
+            return await self._run()
+        finally:
+            await self._close()
+            subscription.close()
+
+    async def _run(self) -> int:
+        failure: SupervisorFailed | None = None
+        try:
+            async with self.supervisor:
+                self._is_up()
+                await self.supervisor.wait()
+        except SupervisorFailed as error:
+            failure = error
+        except (IPCError, OSError, ValueError) as error:
+            if self._up.is_set():
+                raise
+            if self._asked_at is None:  # else the start was broken off
+                _log.error("nothing was started: %s", error)
+                return EXIT_BOOT
+        return self._exit_code(failure)
+
+    def _is_up(self) -> None:
+        if self._asked_at is None:
+            children = [child for child in self.supervisor.children() if child.kind != "supervisor"]
+            processes = sum(child.ready for child in children)
+            text = f"services {len(children)}, processes {processes}"
+            places = (f"{child.name}: {name} at {at}" for child in children for name, at in child.listeners.items())
+            _log.info("up: %s", "; ".join([text, *places]))
+            self._up.set()
+            self._notify.ready(text)
+            self._notify.watch(lambda: self.supervisor.statistics().state != "failed")
+
+    def _exit_code(self, failure: SupervisorFailed | None) -> int:
+        if failure is not None:
+            _log.error("the end: %s", failure)
+            return EXIT_BOOT if failure.kind == "boot" else EXIT_GAVE_UP
+        if self._quick_code is not None:
+            return self._quick_code
+        if overdue := self.supervisor.statistics().overdue:
+            _log.warning("the end: %d processes did not stop in time", overdue)
+            return EXIT_OVERDUE
+        _log.info("the end: all that was accepted is finished")
+        return 0
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        if self._control is not None:
+            await self._control.aclose()
+        self._notify.close()
+
+    def _start_task(self, doing: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(doing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- control ---------------------------------------------------------------------------------------------
+
+    def _listen(self) -> ControlServer | None:
+        if self._control_path is False:
+            return None
+        do = ControlCommands(self).do
+        if isinstance(self._control_path, str):
+            return ControlServer(os.path.abspath(self._control_path), do, self._tail)
+        for path in default_paths(os.getpid()):
+            with contextlib.suppress(OSError):  # then there is another place
+                return ControlServer(path, do, self._tail)
+        _log.warning("there is no control socket: no directory for it can be used (see AIOIPC_STATE_DIR)")
+        return None
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    def stop(self, *, quick: bool = False, code: int = EXIT_OVERDUE) -> None:
+        """Begin to stop everything, or, ``quick``, kill it, and end with this code then."""
+        if self._asked_at is None:
+            self._asked_at = self._loop.time()
+            self._notify.stopping(self._shutdown, "stopping")
+        if quick and self._quick_code is None:
+            self._quick_code = code
+        self._start_task(self._shut_down(quick))
+
+    async def _shut_down(self, quick: bool) -> None:
+        with contextlib.suppress(IPCError):  # `_run` hears of it, too
+            await self.supervisor.shutdown(quick=quick)
+
+    def _asked_to_stop(self, signum: signal.Signals) -> None:
+        if self._asked_at is None and signum != signal.SIGQUIT:
+            text = "%s: stopping, within %g s; a second signal kills at once"
+            _log.info(text, signum.name, self._shutdown)
+            self.stop()
+        elif signum == signal.SIGQUIT or self._loop.time() - (self._asked_at or 0.0) > SAME_REQUEST:
+            _log.warning("%s: everything is killed", signum.name)
+            self.stop(quick=True, code=128 + signum)
+
+    # -- other signals ---------------------------------------------------------------------------------------
+
+    def heard(self, signum: signal.Signals) -> bool:
+        """Take a signal; see `Listener`."""
+        match signum:
+            case signal.SIGTERM | signal.SIGINT | signal.SIGQUIT:
+                self._asked_to_stop(signum)
+            case signal.SIGUSR1:
+                for line in dump_lines(self.supervisor.statistics()):
+                    _log.info("%s", line)
+            case signal.SIGWINCH:
+                _log.debug("SIGWINCH is ignored")
+            case signal.SIGUSR2:
+                _log.info("SIGUSR2 is ignored: there is no upgrade of a running master")
+            case _ if self._asked_at is not None:
+                _log.info("%s is ignored: all is being stopped", signum.name)
+            case signal.SIGHUP:
+                if not self._reload_waits:
+                    self._reload_waits = True
+                    self._start_task(self._reload_by_signal())
+            case signal.SIGTTIN | signal.SIGTTOU:
+                self._start_task(self._scale_by(signum, 1 if signum == signal.SIGTTIN else -1))
+        return True
+
+    async def _reload_by_signal(self) -> None:
+        await self._up.wait()
+        with contextlib.suppress(IPCError, OSError, TypeError, ValueError):  # said already
+            await self.reload()
+
+    async def reload(self) -> str:
+        """Load the specification anew and reload; return what has changed.
+
+        What cannot be loaded or started is logged and raised, and changes nothing: ConfigError, OSError, ReloadFailed,
+        SerializationError, TypeError, ValueError. ClosedResourceError where everything is being stopped.
+        """
+        if not self._up.is_set():
+            raise ClosedResourceError("it is not up yet, or stopping")
+        async with self._reloading:
+            self._reload_waits = False
+            self._notify.reloading("reloading")
+            result = "the reload was given up"
+            try:
+                spec = self._load()
+                changes = compare_specs(self._spec, spec)
+                _log.info("reloading: %s", changes)
+                await self.supervisor.reload(spec if changes else None)
+                self._spec = spec
+                result = f"reloaded: {changes}"
+            except (IPCError, OSError, TypeError, ValueError) as error:
+                go_on = "" if isinstance(error, ReloadFailed) else "; all goes on as before"
+                _log.error("the reload was given up: %s%s", error, go_on)
+                raise
+            finally:
+                self._notify.ready(result)
+            return result
+
+    async def _scale_by(self, signum: signal.Signals, step: Literal[1, -1]) -> None:
+        """Have one replica more or less of the first child that is a service of ours."""
+        children = [child for child in self.supervisor.children() if child.kind == "function"]
+        if not children:
+            _log.warning("%s: there is no service whose replicas it could change", signum.name)
+            return
+        child = children[0]
+        wanted = child.replicas + step
+        if wanted < 1:
+            _log.info("%s: %s has one replica, and keeps it", signum.name, child.name)
+            return
+        _log.info("%s: %s is to have %d replicas", signum.name, child.name, wanted)
+        try:
+            await self.supervisor.scale(child.name, wanted)
+        except IPCError as error:
+            _log.error("%s cannot have %d replicas: %s", child.name, wanted, error)

@@ -1,0 +1,46 @@
+"""What SIGUSR1 writes to the log: everything that runs, a line each (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..supervisor.supervisor_statistics import ChildStatistics, ReplicaStatistics, SupervisorStatistics
+
+
+def dump_lines(statistics: SupervisorStatistics) -> Iterator[str]:
+    """Go through the lines."""
+    zygotes = ", ".join(f"{generation} by pid {pid}" for generation, pid in statistics.zygotes.items())
+    yield (
+        f"the supervisor is {statistics.state}: up {statistics.uptime:.0f} s, generation {statistics.generation}, "
+        f"restarts {statistics.restarts}; generations forked: {zygotes or 'none'}"
+    )
+    for child in statistics.children:
+        yield _child(child)
+        for process in child.processes:
+            if child.kind != "supervisor":
+                yield f"  {_process(process)}"
+
+
+def _child(child: ChildStatistics) -> str:
+    where = "".join(f", {name} at {address}" for name, address in child.listeners.items())
+    return (
+        f"{child.name} ({child.kind}, {child.restart}): {child.state}, {child.ready} of {child.replicas} ready{where}"
+    )
+
+
+def _process(process: ReplicaStatistics) -> str:
+    parts = [f"{process.name}.{process.replica} {process.state}"]
+    if process.role != "serving":
+        parts.append(process.role)
+    if process.pid is not None:
+        parts.append(f"pid {process.pid}")
+        parts.append(f"up {process.uptime:.0f} s")
+        parts.append(f"{process.memory / (1 << 20):.0f} MiB")
+    parts += [f"generation {process.generation}", f"restarts {process.restarts}"]
+    if process.work:
+        parts.append(f"work {process.work}")
+    if process.last_exit:
+        parts.append(f"last exit: {process.last_exit}")
+    if process.status:
+        parts.append(f"says: {process.status}")
+    return ", ".join(parts)
