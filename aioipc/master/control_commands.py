@@ -107,7 +107,7 @@ def signal_number(value: str | int) -> int:
 def _words(request: protocol.AnyRequest) -> list[str]:
     """Return what a request says besides its name, without what is as always."""
     values = ((name, getattr(request, name)) for name in request.__struct_fields__ if name not in ("id", "version"))
-    return [name if value is True else str(value) for name, value in values if value not in (None, False)]
+    return [name if value is True else str(value) for name, value in values if value is not None and value is not False]
 
 
 def _kind(error: Exception) -> ErrorKind:
