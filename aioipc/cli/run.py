@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from . import output
 from .failure import CommandError, errors_told
 from .parameters import parse_duration, parse_size, reading
 from .services import Services
@@ -80,6 +81,7 @@ def run_command(target: str, **options: Any) -> None:
     \b
       aioipc run web:serve --workers 4 --bind http=tcp://127.0.0.1:8000
     """
+    output.open_missing_descriptors()
     held = [getattr(signal, f"SIG{name}") for name in _HELD]
     signal.pthread_sigmask(signal.SIG_BLOCK, held)  # for good: what comes before and after the master hears waits
     given = {name: options.pop(name) for name in _OF_FUNCTIONS}

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def master(directory: Path, *arguments: str, env: dict[str, str] | None = None, **options: Any) -> Iterator[Running]:
+def master(
+    directory: Path, *arguments: str, env: dict[str, str] | None = None, prefix: Sequence[str] = (), **options: Any
+) -> Iterator[Running]:
     """Start `aioipc run` in a directory; killed at the end where it still runs."""
     (directory / "state").mkdir(0o700, exist_ok=True)
     with open(directory / "stderr", "wb") as log, open(directory / "stdout", "wb") as out:
         popen = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "aioipc", "run", *arguments],
+            [*prefix, sys.executable, "-W", "error", "-m", "aioipc", "run", *arguments],
             **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": log, "cwd": directory, **options},
             env={**_environment(directory), **(env or {})},
         )

@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from ..harness.processes import is_running, wait_gone
+from ..harness.processes import children, eventually, is_running, wait_gone
 from ..harness.service_manager import service_manager
 from .in_process import Command
 from .masters import SERVICE, master
@@ -30,7 +31,7 @@ def test_a_life(place: Path) -> None:
     """Up, scaled, reloaded with new code, dumped, asked by ctl, drained: exit code 0, and nothing is left."""
     with service_manager() as manager:
         options = ("-w", "2", "--bind", "http=tcp://127.0.0.1:0", "--pid-file", "pid")
-        with master(place, "shop:serve", *options, env=manager.environ()) as running:
+        with master(place, "shop:serve", *options, env=manager.environ(watchdog=60)) as running:
             running.wait_log("up: services 1, processes 2; shop: http at tcp://127.0.0.1:")
             assert "starting shop:serve" in running.log
             assert "workers 2, by --workers" in running.log
@@ -70,6 +71,7 @@ def test_a_life(place: Path) -> None:
         heard = [each.split(" MONOTONIC")[0].split(" STATUS")[0] for each in manager.heard()]
         assert heard[:3] == ["READY=1", "RELOADING=1", "READY=1"]
         assert heard[3].startswith("STOPPING=1 EXTEND_TIMEOUT_USEC=25000000")
+        assert "WATCHDOG=1" in manager.heard(watchdog=True)
         assert set(manager.senders) == {running.pid}
 
 
@@ -162,6 +164,10 @@ def test_what_does_not_start(place: Path) -> None:
     with master(place, "shop:serve", "-w", "1", "--bind", "tcp://192.0.2.1:1") as running:
         assert running.wait() == 3
         assert "nothing was started: " in running.log
+    (place / "dying.toml").write_text('supervisor.intensity = 1\nchild.web = {target = ["sleep", "0.1"], ready = 0.01}')
+    with master(place, "dying.toml") as running:
+        assert running.wait() == 4
+        assert "more than 1 restarts" in running.log
 
 
 def test_signals_before_it_is_up(place: Path) -> None:
@@ -172,6 +178,24 @@ def test_signals_before_it_is_up(place: Path) -> None:
         running.send(HUP, TERM)
         assert running.wait() == 0, running.log
         assert "up: " not in running.log
+
+
+def test_as_process_1(place: Path) -> None:
+    """In a PID namespace of its own it reaps the orphans of others, and ends as it should."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("no PID namespace can be made here")
+    with master(place, "shop:serve", "-w", "1", prefix=unshare) as running:
+        running.wait_log("(pid 1)")
+        running.wait_log("up: ")
+        (inner,) = children(running.pid)
+        inside = ["nsenter", "--target", str(inner.pid), "--pid", "sh", "-c"]
+        subprocess.run([*inside, "true & exec sleep 0"], check=True)  # the shell is gone before what it has started
+        subprocess.run([*inside, "sh -c 'sleep 0.1 &'"], check=True)
+        before = {each.pid for each in children(inner.pid)}
+        eventually(lambda: len(children(inner.pid)) == 1, 20, before)  # the zygote alone is left
+        os.kill(inner.pid, TERM)
+        assert running.wait() == 0, running.log
 
 
 def test_wrong_usage(aioipc_command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -90,6 +91,38 @@ async def test_strategies(journal: Journal, strategy: aioipc.supervisor.strategi
         assert journal.lines == ended + [f"+{name}.0" for name in changed]
 
 
+async def test_drain_delay(journal: Journal) -> None:
+    """It goes on as before for a while, out of the time that it has to stop."""
+    async with Supervisor() as supervisor:
+        await supervisor.start_child(journal.standing("web", drain_delay=0.5, shutdown=60))
+        began = time.monotonic()
+        stopping = asyncio.ensure_future(supervisor.terminate_child("web"))
+        await until(supervisor, lambda: replica(supervisor, "web").state == "DRAINING")
+        await stopping
+        assert time.monotonic() - began >= 0.5
+        assert journal.lines == ["+web.0", "-web.0"]
+    async with Supervisor(shutdown=1) as supervisor:  # never more than half of what there is
+        await supervisor.start_child(journal.standing("web", drain_delay=50, shutdown=60))
+    assert supervisor.statistics().overdue == 0
+
+
+async def test_signals_to_children(journal: Journal) -> None:
+    async with Supervisor(SupervisorSpec([journal.standing("web", replicas=2)])) as supervisor:
+        before = pids(supervisor)
+        assert supervisor.signal_child("web", KILL, replica=1) == 1
+        await until(supervisor, lambda: pids(supervisor)["web.1"] not in (None, before["web.1"]))
+        assert pids(supervisor)["web.0"] == before["web.0"]
+        assert supervisor.signal_child("web", signal.SIGCONT) == 2
+        for arguments, error in (
+            (("nobody", KILL), LookupError),
+            (("web", KILL, 2), LookupError),
+            (("web", 200), ValueError),
+            (("web", "KILL"), TypeError),
+        ):
+            with pytest.raises(error):
+                supervisor.signal_child(*arguments)  # type: ignore[arg-type]
+
+
 async def test_a_child_that_cannot_start(journal: Journal) -> None:
     failing = ChildSpec("bad", functions.fail)
     with pytest.raises(aioipc.SupervisorFailed, match="this is why") as caught:
@@ -104,7 +137,8 @@ async def test_a_child_that_cannot_start(journal: Journal) -> None:
         assert (refused.value.exitcode, refused.value.stderr) == (7, "this is why")
         with pytest.raises(aioipc.WorkerBootError, match=r"cwd: '/nowhere': No such file"):
             await supervisor.start_child(journal.standing("bad", cwd="/nowhere"))
-        starting = asyncio.ensure_future(supervisor.start_child(ChildSpec("bad", functions.never_ready)))
+        never_ready = ChildSpec("bad", functions.never_ready, shutdown="brutal_kill")
+        starting = asyncio.ensure_future(supervisor.start_child(never_ready))
         await until(supervisor, lambda: supervisor.children() and replica(supervisor, "bad").pid)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
