@@ -38,7 +38,8 @@ def log_line(record: dict[str, Any]) -> str:
     is_from_it = "service" in record and not record["logger"].startswith("aioipc.supervisor")
     who = f"{record['service']}.{record['replica']} " if is_from_it else ""
     text = f"{record['time']} {record['level']:7} {who}(pid {record['pid']}) {record['message']}"
-    return f"{text}\n{record['exception']}" if "exception" in record else text
+    lines = [*text.split("\n"), *record.get("exception", "").splitlines()]
+    return "\n".join(map(printable, lines))
 
 
 def _listeners(status: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ def describe(record: logging.LogRecord) -> dict[str, Any]:
         "pid": record.process,
     }
     if service := getattr(record, "service", ""):
-        found["service"], found["replica"] = str(service), getattr(record, "worker", None)
+        found["service"], found["replica"] = str(service), _plain(getattr(record, "worker", None))
     if stream := getattr(record, "stream", None):
         found["stream"] = str(stream)
     if trace := _trace(record):

@@ -11,6 +11,8 @@ from ..wire.control_protocol import MOST_LOG_LINES
 from .log_records import describe
 
 _MOST_WAITING = 1000
+_LONGEST = 4096
+"""Characters; so that a thousand records are an answer."""
 
 
 class LogTail(logging.Handler):
@@ -24,7 +26,7 @@ class LogTail(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record."""
         try:
-            described = describe(record)
+            described = _cut(describe(record))
         except Exception:
             self.handleError(record)
             return
@@ -41,6 +43,17 @@ class LogTail(logging.Handler):
         follower = LogFollower(asyncio.get_running_loop(), self._followers)
         self._followers.add(follower)
         return follower
+
+
+def _cut(described: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what makes a record longer than anybody reads: the end of a message, the beginning of a traceback."""
+    if len(message := described["message"]) > _LONGEST:
+        described["message"] = f"{message[:_LONGEST]}…"
+    if len(trace := described.get("exception", "")) > _LONGEST:
+        described["exception"] = f"…{trace[-_LONGEST:]}"
+    if len(repr(described.get("extra", ""))) > _LONGEST:
+        del described["extra"]
+    return described
 
 
 class LogFollower:

@@ -230,7 +230,7 @@ class Master:
                 result = f"reloaded: {changes}"
             except (IPCError, OSError, TypeError, ValueError) as error:
                 go_on = "" if isinstance(error, ReloadFailed) else "; all goes on as before"
-                _log.error("the reload was given up: %s%s", error, go_on)
+                _log.log(self._level, "the reload was given up: %s%s", error, go_on)
                 raise
             finally:
                 self._notify.ready(result)
@@ -251,4 +251,9 @@ class Master:
         try:
             await self.supervisor.scale(child.name, wanted)
         except IPCError as error:
-            _log.error("%s cannot have %d replicas: %s", child.name, wanted, error)
+            _log.log(self._level, "%s cannot have %d replicas: %s", child.name, wanted, error)
+
+    @property
+    def _level(self) -> int:
+        """How bad it is that something is not done: not at all, while everything is being stopped."""
+        return logging.ERROR if self._asked_at is None else logging.INFO

@@ -115,7 +115,8 @@ async def test_followers() -> None:
     assert len(found) == 1001
     assert found[-1] == {"lost": 200}
     follower.close()
-    tail.handle(record())
+    tail.handle(record("x" * 10000, extra="y" * 10000, exc_text="z" * 10000))
+    assert len(repr(tail.last(1))) < 10000
     waiting = asyncio.ensure_future(follower.next())
     await asyncio.sleep(0)
     assert not waiting.done()
