@@ -43,11 +43,11 @@ async def broken(worker):
 class Running:
     """A master that was started."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], directory: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], directory: Path, log: str) -> None:
         self.popen = popen
         self.pid: int = popen.pid
         self.directory = directory
-        self._log = directory / "stderr"
+        self._log = directory / log
 
     @property
     def log(self) -> str:
@@ -59,6 +59,12 @@ class Running:
         eventually(lambda: self.popen.poll() is not None or self.log.count(text) >= times, LONG, lambda: self.log)
         assert self.log.count(text) >= times, self.log
         return self.log
+
+    def blocks(self, signum: int) -> bool:
+        """Whether it keeps a signal for later."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        mask = int(next(line for line in status.splitlines() if line.startswith("SigBlk:")).split()[1], 16)
+        return bool(mask & 1 << (signum - 1))
 
     def send(self, *signums: int) -> None:
         for signum in signums:
@@ -104,18 +110,23 @@ class Running:
 
 @contextlib.contextmanager
 def master(
-    directory: Path, *arguments: str, env: dict[str, str] | None = None, prefix: Sequence[str] = (), **options: Any
+    directory: Path,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    log: str = "stderr",
+    **options: Any,
 ) -> Iterator[Running]:
     """Start `aioipc run` in a directory; killed at the end where it still runs."""
     (directory / "state").mkdir(0o700, exist_ok=True)
-    with open(directory / "stderr", "wb") as log, open(directory / "stdout", "wb") as out:
+    with open(directory / log, "wb") as err, open(directory / "stdout", "wb") as out:
         popen = subprocess.Popen(
             [*prefix, sys.executable, "-W", "error", "-m", "aioipc", "run", *arguments],
-            **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": log, "cwd": directory, **options},
+            **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, "cwd": directory, **options},
             env={**_environment(directory), **(env or {})},
         )
     try:
-        yield Running(popen, directory)
+        yield Running(popen, directory, log)
     finally:
         if popen.poll() is None:
             popen.kill()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ..harness.processes import children, eventually, is_running, wait_gone
+from ..harness.processes import children, descendants, eventually, is_running, wait_gone
 from ..harness.service_manager import service_manager
 from .in_process import Command
 from .masters import SERVICE, master
@@ -175,10 +175,33 @@ def test_signals_before_it_is_up(place: Path) -> None:
     """A signal that comes while nothing hears it yet is neither lost nor deadly, once the command has begun."""
     (place / "slow.toml").write_text('child.web = {target = ["sleep", "1000"], ready = 30, replicas = 2}')
     with master(place, "slow.toml") as running:
-        running.wait_log("control socket: ")
+        eventually(lambda: running.blocks(TERM) or "control socket: " in running.log, 20)
         running.send(HUP, TERM)
         assert running.wait() == 0, running.log
         assert "up: " not in running.log
+
+
+def test_a_killed_master(place: Path) -> None:
+    """Nothing of it is left running, and what it leaves behind is in nobody's way."""
+    options = ("shop:serve", "-w", "2", "--pid-file", "pid", "--control", "control.sock")
+    with master(place, *options) as running:
+        running.wait_log("up: ")
+        workers = [each.pid for each in descendants(running.pid)]
+        assert len(workers) == 3
+        running.send(signal.SIGKILL)
+        running.wait()
+        for pid in workers:
+            wait_gone(pid, 20)
+    assert (place / "control.sock").is_socket()
+    with master(place, *options) as running:
+        running.wait_log("up: ")
+        assert int((place / "pid").read_text()) == running.pid
+        with master(place, *options, log="other") as other:
+            assert other.wait() == 3
+            assert f"process {running.pid} is running with this pid file" in other.log
+        running.send(INT)
+        assert running.wait() == 0, running.log
+    assert not (place / "control.sock").exists()
 
 
 def test_a_terminal(place: Path) -> None:

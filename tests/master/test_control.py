@@ -7,6 +7,8 @@ import logging
 import os
 import socket
 import stat
+import subprocess
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,26 @@ async def test_garbage_and_slow_clients(server: ControlServer, monkeypatch: pyte
     finally:
         silent.close()
     assert await asyncio.to_thread(ask, server.path, "status")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_strangers(server: ControlServer, tmp_path: Path) -> None:
+    """The permissions keep them out; and where somebody has changed those, the master does."""
+    place = Path(tempfile.mkdtemp())
+    path = place / "open.sock"
+    try:
+        place.chmod(0o755)  # noqa: ASYNC240
+        os.link(server.path, path)
+        code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); print(s.recv(999))"
+        command = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/env", "python3", "-c", code]
+        for mode in (0o600, 0o666):
+            path.chmod(mode)
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=LONG)
+            said = done.stdout + done.stderr
+            assert ("for its own user" if mode == 0o666 else "PermissionError") in said, said
+    finally:
+        path.unlink(missing_ok=True)  # noqa: ASYNC240
+        place.rmdir()
 
 
 async def test_too_many_connections(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
