@@ -69,7 +69,8 @@ async def test_a_clean_process() -> None:
         await eventually_async(lambda: sorted(open_descriptors(pid)) == [0, 1, 2], LONG, lambda: open_descriptors(pid))
         assert open_descriptors(pid)[0] == os.devnull
         for name in ("SigBlk", "SigIgn", "SigCgt"):
-            assert int(proc_status(pid, name), 16) == 0, name
+            # 32 and 33 are the C library's own: whoever started us may ignore them, and nobody can change that.
+            assert int(proc_status(pid, name), 16) & ~(0b11 << 31) == 0, name
         await owner.ended()
     assert any(line.startswith("Name:\tcat") for line in start.texts())
 
