@@ -152,8 +152,8 @@ async def test_strangers(server: ControlServer, tmp_path: Path) -> None:
             said = done.stdout + done.stderr
             assert ("for its own user" if mode == 0o666 else "PermissionError") in said, said
     finally:
-        path.unlink(missing_ok=True)  # noqa: ASYNC240
-        place.rmdir()
+        path.unlink(missing_ok=True)
+        place.rmdir()  # noqa: ASYNC240 - a local directory
 
 
 async def test_too_many_connections(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
