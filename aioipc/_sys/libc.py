@@ -9,6 +9,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,6 +26,13 @@ def set_parent_death_signal(signum: int) -> None:
 def become_subreaper() -> None:
     """Make orphaned descendants of this process its children, so that none escapes by forking twice."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def is_subreaper() -> bool:
+    """Return whether orphaned descendants of this process become its children; PID 1 is no subreaper, and gets them."""
+    found = ctypes.c_int(0)
+    _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(found))
+    return bool(found.value)
 
 
 def set_process_name(name: str) -> None:

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager
 
 from .actions import Action, Escalate, Finished, Kill, Reloaded, ReloadNested, Report, Spawn, Stop, Up
 from .events import Command, Exited, ProcessEvent, ProcessKey, Shutdown, SpawnFailed, Tick
+from .foreign_zombies import ForeignReaper
 from .generations import Generations
 from .held_listeners import HeldListeners
 from .leases import Leases, Path
@@ -59,6 +60,7 @@ class Driver:
         self.leases: Leases = Leases(held)
         self._notify = NotifyDirectory()
         self._resources = Resources(loop, self.generations, self.leases, self._notify)
+        self._reaper = ForeignReaper(loop)
         self._quick = False
         self._loop = loop
         self._events: deque[ProcessEvent] = deque()
@@ -69,6 +71,7 @@ class Driver:
 
     def start(self) -> None:
         """Start the children."""
+        self._reaper.start()
         self._step(Tick())
         self._settle()
 
@@ -129,6 +132,7 @@ class Driver:
             for handle in (self._timer, self._due, self._hurry):
                 if handle is not None:
                     handle.cancel()
+            self._reaper.close()
             self.leases.close()
             self._notify.close()
 

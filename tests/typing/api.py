@@ -429,3 +429,20 @@ def masters(path: Path) -> None:
         assert_type(client, aioipc.ControlClient)
         assert_type(client.request("scale", name="web", replicas=4, timeout=10), Any)
         assert_type(client.follow(10), Iterator[dict[str, Any]])
+
+
+async def supervisors(spec: aioipc.ChildSpec) -> None:
+    async with aioipc.Supervisor(strategy="rest_for_one", intensity=None) as supervisor:
+        assert_type(supervisor, aioipc.Supervisor)
+        await supervisor.start_child(spec)
+        await supervisor.scale("web", 2)
+        await supervisor.reload(aioipc.SupervisorSpec([spec]))
+        assert_type(supervisor.signal_child("web", 1), int)
+        (child,) = supervisor.children()
+        assert_type(child, aioipc.ChildStatistics)
+        assert_type(child.processes, tuple[aioipc.ReplicaStatistics, ...])
+        assert_type(child.processes[0].role, Literal["serving", "replacement", "leaving"])
+        assert_type(supervisor.statistics(), aioipc.SupervisorStatistics)
+        await supervisor.shutdown(5, quick=True)
+        await supervisor.wait()
+    aioipc.Supervisor(strategy="two_for_one")  # type: ignore[arg-type]
