@@ -13,7 +13,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..exceptions import BrokenResourceError, ClosedResourceError, EndOfStream
+from ..exceptions import BrokenResourceError, ClosedResourceError, EndOfStream, WouldBlock
 from ..kernel.listeners import Listener, listen_unix
 from ..kernel.socket_base import PeerCredentials
 from ..kernel.sockets import SocketStream
@@ -26,6 +26,7 @@ HALF_TIME = 10.0
 """Seconds for the rest of a request, and for the reader of an answer."""
 IDLE_TIME = 300.0
 _LAST_MOMENTS = 1.0
+_FULL = Answer(ok=False, error=Failure("state", f"there are {MOST_CONNECTIONS} connections to this master already"))
 
 _log = logging.getLogger("aioipc.master")
 _GONE = (EndOfStream, BrokenResourceError, ClosedResourceError, OSError)
@@ -68,6 +69,8 @@ class ControlServer:
                 await asyncio.sleep(1)
                 continue
             if len(self._connections) >= MOST_CONNECTIONS:
+                with contextlib.suppress(*_GONE, WouldBlock):
+                    stream.send_nowait(protocol.encode_frame(_FULL))
                 stream.close()
                 continue
             task = loop.create_task(self._serve(stream))
@@ -103,10 +106,13 @@ class ControlServer:
         splitter = FrameSplitter(protocol.REQUEST_LIMIT)
         task = asyncio.current_task()
         assert task is not None
+        loop = asyncio.get_running_loop()
+        limit, was_half = loop.time() + IDLE_TIME, False
         while True:
-            async with asyncio.timeout(HALF_TIME if splitter.pending else IDLE_TIME):
+            async with asyncio.timeout_at(limit):
                 data = await stream.receive()
-            for body in splitter.feed(data):
+            bodies = splitter.feed(data)
+            for body in bodies:
                 self._busy.add(task)
                 try:
                     follower = await self._answer(stream, body)
@@ -115,6 +121,10 @@ class ControlServer:
                 if follower is not None:
                     await self._follow(stream, *follower)
                     return
+            is_half = splitter.pending > 0
+            if bodies or not was_half:
+                limit = loop.time() + (HALF_TIME if is_half else IDLE_TIME)
+            was_half = is_half
 
     async def _answer(self, stream: SocketStream, body: bytes) -> tuple[LogFollower, int] | None:
         """Answer one request; returns who is to get what follows, if that was asked for."""
