@@ -73,12 +73,16 @@ class Master:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def main(self) -> int:
-        """Run everything until the end, and return the exit code. Raises OSError where the control socket cannot be."""
+        """Run everything until the end, and return the exit code."""
         loop = self._loop = asyncio.get_running_loop()
         subscription = Subscription(loop, SIGNALS, self)
         try:
             self._reaper = StrangerReaper(loop)
-            self._control = self._listen()
+            try:
+                self._control = self._listen()
+            except (OSError, ValueError) as error:
+                _log.error("nothing was started: there can be no control socket: %s", error)
+                return EXIT_BOOT
             if self._control is not None:
                 _log.info("control socket: %s", self._control.path)
             return await self._run()
@@ -94,7 +98,7 @@ class Master:
                 await self.supervisor.wait()
         except SupervisorFailed as error:
             failure = error
-            self._notify.stopping(self._shutdown, str(error))
+            self._notify.stopping(self._shutdown, _first_line(error))
         except (IPCError, OSError, ValueError) as error:
             if self._up.is_set():
                 raise
@@ -116,7 +120,7 @@ class Master:
 
     def _exit_code(self, failure: SupervisorFailed | None) -> int:
         if failure is not None:
-            _log.error("the end: %s", failure)
+            _log.error("the end: %s", _first_line(failure))
             return EXIT_BOOT if failure.kind == "boot" else EXIT_GAVE_UP
         if self._quick_code is not None:
             return self._quick_code
@@ -257,3 +261,8 @@ class Master:
     def _level(self) -> int:
         """How bad it is that something is not done: not at all, while everything is being stopped."""
         return logging.ERROR if self._asked_at is None else logging.INFO
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what has happened, without what it had to say on standard error: that is in the log already."""
+    return str(error).partition("\n")[0]

@@ -80,14 +80,14 @@ def supervise(
     spec = load()
     tail = LogTail()
     with _signals_held(), _logging(log_format, log_level, tail), contextlib.ExitStack() as stack:
+        _log.info("starting %s (pid %d)%s", title, os.getpid(), f": {about}" if about else "")
         try:
             if pid_file is not None:
                 stack.enter_context(PidFile(pid_file))
-            _log.info("starting %s (pid %d)%s", title, os.getpid(), f": {about}" if about else "")
-            return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail)
         except OSError as error:
             _log.error("nothing was started: %s", error)
             return EXIT_BOOT
+        return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail)
 
 
 def _run(
