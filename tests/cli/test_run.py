@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -179,6 +180,17 @@ def test_signals_before_it_is_up(place: Path) -> None:
         running.send(HUP, TERM)
         assert running.wait() == 0, running.log
         assert "up: " not in running.log
+
+
+def test_a_socket_of_the_service_manager(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        shell = f'exec 3<&{passed.fileno()}; LISTEN_PID=$$ exec "$@"'
+        env = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
+        options = {"env": env, "prefix": ["bash", "-c", shell, "bash"], "pass_fds": [passed.fileno()]}
+        with master(place, "shop:serve", "-w", "1", "-b", "fd://web", **options) as running:
+            running.wait_log(f"shop: web at tcp://127.0.0.1:{passed.getsockname()[1]}")
+            running.send(TERM)
+            assert running.wait() == 0, running.log
 
 
 def test_a_killed_master(place: Path) -> None:
