@@ -87,6 +87,8 @@ class Master:
                 _log.info("control socket: %s", self._control.path)
             return await self._run()
         finally:
+            if self._asked_at is None:
+                self._asked_at = loop.time()  # it has ended by itself: no signal is to begin anything any more
             await self._close()
             subscription.close()
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from .._loop.factory import loop_factory
 from .._loop.signal_routing import need_main_thread
+from ..kernel.socket_base import check_path
 from ..supervisor.checks import check_seconds
 from ..supervisor.pid_file import PidFile
 from ..supervisor.shutdown import DEFAULT_TIMEOUT
@@ -76,7 +77,7 @@ def supervise(
     check_seconds("shutdown", shutdown)
     if log_format is not None and log_format not in _FORMATTERS:
         raise ValueError(f"log_format must be 'text', 'json' or None, not {log_format!r}")
-    where = control if isinstance(control, bool) else os.fspath(control)
+    where = control if isinstance(control, bool) else check_path(control)
     spec = load()
     tail = LogTail()
     with _signals_held(), _logging(log_format, log_level, tail), contextlib.ExitStack() as stack:
