@@ -26,7 +26,6 @@ from .control_place import default_paths
 from .control_server import ControlServer
 from .log_tail import LogTail
 from .state_dump import dump_lines
-from .stranger_reaper import StrangerReaper
 
 EXIT_OVERDUE, EXIT_BOOT, EXIT_GAVE_UP = 1, 3, 4
 SIGNALS = tuple(
@@ -69,7 +68,6 @@ class Master:
         self._reload_waits = False
         self._asked_at: float | None = None
         self._quick_code: int | None = None
-        self._reaper: StrangerReaper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def main(self) -> int:
@@ -77,7 +75,6 @@ class Master:
         loop = self._loop = asyncio.get_running_loop()
         subscription = Subscription(loop, SIGNALS, self)
         try:
-            self._reaper = StrangerReaper(loop)
             try:
                 self._control = self._listen()
             except (OSError, ValueError) as error:
@@ -133,8 +130,6 @@ class Master:
         return 0
 
     async def _close(self) -> None:
-        if self._reaper is not None:
-            self._reaper.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -54,11 +54,6 @@ def kill_every_child() -> None:
         zygote.doom()
 
 
-def live_pids() -> set[int]:
-    """Return the process ids of all zygotes of this process that have not been waited for yet."""
-    return {zygote.pid for zygote in list(_live)}
-
-
 class Zygote:
     """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
 

@@ -236,7 +236,7 @@ def test_a_terminal(place: Path) -> None:
 
 def test_as_process_1(place: Path) -> None:
     """In a PID namespace of its own it reaps the orphans of others, and ends as it should."""
-    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "setsid"]  # as a container runtime does
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("no PID namespace can be made here")
     with master(place, "shop:serve", "-w", "1", prefix=unshare) as running:
