@@ -102,14 +102,17 @@ def _serve(inheritance: Inheritance, saved_stderr: int, settings: dict[str, Any]
         sender = install(inheritance.logs, settings["logs"])
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a service prints is seen at once, and not lost with it
         sys.stdout.reconfigure(line_buffering=True)
+    listeners = _listeners(inheritance)
     try:
         process.scoreboard.register()
         process.launched()
         process.control.start()
-        return run_service(process, WorkerContext(process, settings, _listeners(inheritance)), settings)
+        return run_service(process, WorkerContext(process, settings, listeners), settings)
     except ConnectionError:  # the master is gone
         return 1
     finally:
+        for listener in listeners.values():
+            listener.close()
         if sender is not None:
             sender.say_lost()
 
