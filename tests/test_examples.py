@@ -10,7 +10,10 @@ import pytest
 from .harness.scripts import ROOT, run_script
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SMALLER = {"word_index.py": [str(ROOT / "tests/harness"), "--limit", "10"]}
+SMALLER = {
+    "word_index.py": [str(ROOT / "tests/harness"), "--limit", "10"],
+    "asgi_prefork.py": ["--reloads", "2", "--no-wrk"],
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
