@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-import aioipc
-
-from .failure import CommandError, NothingError, errors_told
-from .json_text import to_json
+from .ctl_add import added_line, check_words, table_of_options, tables_of_file
+from .ctl_master import QUICK, ask, client_of, refusals, show_json, tell
+from .failure import CommandError, NothingError
 from .master_text import log_line, status_lines
 from .screen import show, width
 
 F = TypeVar("F", bound=Callable[..., Any])
-_QUICK = 10.0
-"""Seconds in which a master answers that has nothing to wait for."""
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON value on standard output.")
 
@@ -41,8 +39,8 @@ def ctl_command(context: click.Context, control: str | None, pid: int | None) ->
 @click.pass_obj
 def _status(obj: Any, as_json: bool) -> None:
     """Show what the master and all its processes are doing."""
-    found = _ask(obj, "status", timeout=_QUICK)
-    _show_json(found) if as_json else show(status_lines(found, width()))
+    found = ask(obj, "status", timeout=QUICK)
+    show_json(found) if as_json else show(status_lines(found, width()))
 
 
 @ctl_command.command("reload")
@@ -50,8 +48,8 @@ def _status(obj: Any, as_json: bool) -> None:
 @click.pass_obj
 def _reload(obj: Any, as_json: bool) -> None:
     """Do what SIGHUP does, and wait for it."""
-    found = _ask(obj, "reload")
-    _show_json(found) if as_json else show([found])
+    found = ask(obj, "reload")
+    show_json(found) if as_json else show([found])
 
 
 @ctl_command.command("scale")
@@ -61,7 +59,7 @@ def _reload(obj: Any, as_json: bool) -> None:
 @click.pass_obj
 def _scale(obj: Any, name: str, replicas: int, as_json: bool) -> None:
     """Have so many replicas of a service, and wait until they are ready."""
-    _tell(obj, as_json, "scale", name=name, replicas=replicas)
+    tell(obj, as_json, "scale", name=name, replicas=replicas)
 
 
 def _of_one(command: str, help: str) -> None:
@@ -72,7 +70,37 @@ def _of_one(command: str, help: str) -> None:
     @_json
     @click.pass_obj
     def of_one(obj: Any, name: str, as_json: bool) -> None:
-        _tell(obj, as_json, command, name=name)
+        tell(obj, as_json, command, name=name)
+
+
+@ctl_command.command("add")
+@click.argument("words", nargs=-1, metavar="NAME MODULE:FUNCTION | NAME -- COMMAND ...")
+@click.option("-f", "--file", metavar="FILE.toml", help="Add the children of a file, or those named behind it.")
+@click.option("-w", "--workers", type=click.IntRange(min=1), metavar="N", help="Processes.  [default: 1]")
+@click.option("-b", "--bind", "binds", multiple=True, metavar="[NAME=]ADDRESS", help="As for aioipc run.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="An environment variable. May be given again.")
+@click.option("-s", "--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Any other field of the file.")
+@_json
+@click.pass_obj
+def _add(obj: Any, /, words: tuple[str, ...], file: str | None, as_json: bool, **options: Any) -> None:
+    """Add a service or program, and wait until it is ready; where it does not get so, it is not added.
+
+    It stays through a reload, until it is removed or the master ends. Relative paths are relative to the current
+    directory, with --file to that of the file.
+
+    \b
+      aioipc ctl add mailer shop.mail:run --workers 2
+      aioipc ctl add cache --set ready=notify -- redis-server --port 0
+      aioipc ctl add --file services.toml mailer
+    """
+    check_words(file, words, any(value not in (None, ()) for value in options.values()))
+    if file is not None:
+        tables, directory = list(tables_of_file(file, words)), os.path.dirname(os.path.abspath(file))
+    else:
+        tables, directory = [(words[0], table_of_options(words[1:], **options))], os.getcwd()
+    for name, table in tables:
+        found = ask(obj, "add", name=name, spec=table, directory=directory)
+        show_json(found) if as_json else show([added_line(found, name)])
 
 
 _of_one("start", "Start a service that was stopped or has failed, and wait until it is ready.")
@@ -86,7 +114,7 @@ _of_one("remove", "Stop a service and forget it.")
 @click.pass_obj
 def _drain(obj: Any, as_json: bool) -> None:
     """Stop all services in reverse order. The master stays, and so does its control socket."""
-    _tell(obj, as_json, "drain")
+    tell(obj, as_json, "drain")
 
 
 @ctl_command.command("signal")
@@ -115,10 +143,10 @@ def _kill(obj: Any, name: str, as_json: bool) -> None:
 @click.pass_obj
 def _logs(obj: Any, follow: bool, lines: int, as_json: bool) -> None:
     """Show the last lines of the log, of the master and of all services."""
-    write = _show_json if as_json else lambda record: show([log_line(record)])
-    with _client(obj) as client, _refusals():
+    write = show_json if as_json else lambda record: show([log_line(record)])
+    with client_of(obj) as client, refusals():
         if not follow:
-            for record in client.request("logs", timeout=_QUICK, lines=lines):
+            for record in client.request("logs", timeout=QUICK, lines=lines):
                 write(record)
             return
         for record in client.follow(lines):
@@ -127,25 +155,17 @@ def _logs(obj: Any, follow: bool, lines: int, as_json: bool) -> None:
 
 @ctl_command.command("shutdown")
 @click.option("--quick", is_flag=True, help="Kill everything at once.")
+@click.option("--wait", is_flag=True, help="Wait until the master has ended.")
 @_json
 @click.pass_obj
-def _shutdown(obj: Any, quick: bool, as_json: bool) -> None:
-    """Stop everything, and the master. It does not wait for that."""
-    _tell(obj, as_json, "shutdown", timeout=_QUICK, quick=quick)
-
-
-# -- the master --------------------------------------------------------------------------------------------
-
-
-def _ask(obj: Any, command: str, *, timeout: float | None = None, **arguments: Any) -> Any:
-    with _client(obj) as client, _refusals():
-        return client.request(command, timeout=timeout, **arguments)
-
-
-def _tell(obj: Any, as_json: bool, command: str, **arguments: Any) -> None:
-    result = _ask(obj, command, **arguments)
+def _shutdown(obj: Any, quick: bool, wait: bool, as_json: bool) -> None:
+    """Stop everything, and the master. Without --wait it does not wait for that."""
+    with client_of(obj) as client, refusals():
+        result = client.request("shutdown", timeout=QUICK, quick=quick)
+        if wait:
+            client.wait_ended()
     if as_json:
-        _show_json(result)
+        show_json(result)
 
 
 def _send(obj: Any, name: str, signum: str, as_json: bool) -> None:
@@ -156,43 +176,8 @@ def _send(obj: Any, name: str, signum: str, as_json: bool) -> None:
         replica = int(number)
     else:
         raise CommandError(f"{name!r}: the replica must be a number, as in web.0")
-    reached = _ask(obj, "signal", timeout=_QUICK, name=child, signal=signum, replica=replica)
+    reached = ask(obj, "signal", timeout=QUICK, name=child, signal=signum, replica=replica)
     if as_json:
-        _show_json(reached)
+        show_json(reached)
     elif not reached:
         raise NothingError(f"{name} has no process now")
-
-
-def _client(obj: Any) -> aioipc.ControlClient:
-    control, pid = obj
-    with errors_told():
-        return aioipc.ControlClient(control or _path_of(pid))
-
-
-def _path_of(pid: int | None) -> str:
-    found = aioipc.find_masters()
-    if pid is not None:
-        if pid not in found:
-            raise CommandError(f"no master of yours has pid {pid}; one with a --control of its own is found by that")
-        return found[pid]
-    if not found:
-        raise CommandError("no master of yours runs; one with a --control of its own is found by that")
-    if len(found) > 1:
-        raise CommandError(f"several masters run, choose one by --pid: {', '.join(map(str, found))}")
-    return next(iter(found.values()))
-
-
-class _refusals:
-    """Turn what the master says into the exit code: 1 where it refuses or fails, 2 where the question was wrong."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, aioipc.ControlError):
-            wrong = error.kind in ("usage", "protocol", "unreachable")
-            raise (CommandError if wrong else NothingError)(str(error)) from None
-
-
-def _show_json(value: Any) -> None:
-    show([to_json(value).decode()], utf8=True)

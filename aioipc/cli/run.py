@@ -90,7 +90,7 @@ def run_command(target: str, **options: Any) -> None:
         _refuse_with_file(given)
     if options["no_control"] and options["control"]:
         raise click.UsageError("--control and --no-control exclude each other")
-    services = Services(target, is_file=is_file, json=options["log_format"] == "json", options=given)
+    services = Services(target, is_file=is_file, options=given)
     sys.exit(_execute(services, options))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.machinery
 import os
 import pkgutil
@@ -29,12 +28,11 @@ _PASSED = (
 
 
 class Services:
-    """Makes the specification, anew for each reload. ``json``: what the services print is to be in the log, too."""
+    """Makes the specification, anew for each reload."""
 
-    def __init__(self, target: str, *, is_file: bool, json: bool, options: dict[str, Any]) -> None:
+    def __init__(self, target: str, *, is_file: bool, options: dict[str, Any]) -> None:
         self.target: str = os.path.abspath(target) if is_file else target
         self._is_file = is_file
-        self._json = json
         self._options = options
         self._spec: aioipc.SupervisorSpec | None = None
 
@@ -54,8 +52,7 @@ class Services:
         """Return the specification: of a file, what it says now."""
         if self._spec is not None:
             return self._spec
-        spec = aioipc.read_config(self.target)
-        return with_captured_output(spec) if self._json else spec
+        return aioipc.read_config(self.target)
 
     def _child(self, workers: int, directory: str, shutdown: float) -> aioipc.ChildSpec:
         options = self._options
@@ -85,18 +82,6 @@ def read_bindings(binds: tuple[str, ...]) -> dict[str, str]:
             raise CommandError(f"--bind {each!r}: there is a listener {name!r} already; give it a name of its own")
         found[name] = match["address"]
     return found
-
-
-def with_captured_output(spec: aioipc.SupervisorSpec) -> aioipc.SupervisorSpec:
-    """Return the same, but what is printed to the master's own output comes through its log."""
-    return dataclasses.replace(spec, children=[_captured(child) for child in spec.children])
-
-
-def _captured(child: aioipc.ChildSpec) -> aioipc.ChildSpec:
-    if child.supervisor is not None:
-        return dataclasses.replace(child, target=with_captured_output(child.supervisor))
-    streams: dict[str, Any] = {name: "capture" for name in ("stdout", "stderr") if getattr(child, name) == "inherit"}
-    return dataclasses.replace(child, **streams)
 
 
 def _default_name(target: str) -> str:

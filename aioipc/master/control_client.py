@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
+import select
 import socket
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from ..exceptions import ControlError
+from ..kernel.processes import open_pidfd
 from ..kernel.socket_base import PeerCredentials, check_path, peer_of
 from ..wire import control_protocol as protocol
 from ..wire.control_protocol import Answer, ControlProtocolError, FrameSplitter
@@ -20,16 +23,24 @@ _CONNECT_TIME = 5.0
 
 
 def find_masters() -> dict[int, str]:
-    """Return the control sockets of the masters of this user that run, by their pid; none that was told its own path.
+    """Return the control sockets of the masters of this user that run, by their pid.
 
+    They are found in the state directory, also those that listen elsewhere; but none with another state directory.
     Raises OSError where AIOIPC_STATE_DIR leads to a directory that cannot be used.
     """
     found = {}
     for pid, path in sorted(known_paths().items()):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            if probe.connect_ex(path) in (0, errno.EAGAIN):
-                found[pid] = path
+            result = probe.connect_ex(path)
+            if result == errno.EAGAIN or (result == 0 and not _is_of_another(probe, path, pid)):
+                found[pid] = os.path.realpath(path)
     return found
+
+
+def _is_of_another(probe: socket.socket, path: str, pid: int) -> bool:
+    """Whether a dead master has left a link to a socket where a later one listens now."""
+    peer = peer_of(probe)
+    return os.path.islink(path) and isinstance(peer, PeerCredentials) and peer.pid != pid
 
 
 class ControlClient:
@@ -79,6 +90,39 @@ class ControlClient:
             except ControlError:
                 return
             yield answer.event
+
+    def wait_ended(self, timeout: float | None = None) -> None:
+        """Wait until the master that was told to shut down has ended, its process too.
+
+        ``timeout`` is in seconds, without end by default. Raises ControlError where it is over.
+        """
+        peer = peer_of(self._socket)
+        pid = peer.pid if isinstance(peer, PeerCredentials) else 0
+        try:
+            fd = open_pidfd(pid) if pid else None  # 0: a process of a PID namespace that cannot be seen
+        except ProcessLookupError:
+            return
+        if fd is None:
+            self._wait_closed(timeout)
+            return
+        try:
+            poller = select.poll()
+            poller.register(fd, select.POLLIN)
+            if not poller.poll(None if timeout is None else math.ceil(timeout * 1000)):
+                raise ControlError(f"the master at {self.path} has not ended within {timeout:g} s")
+        finally:
+            os.close(fd)
+
+    def _wait_closed(self, timeout: float | None) -> None:
+        """The last thing that a master does is to close its connections."""
+        self._socket.settimeout(timeout)
+        try:
+            while self._socket.recv(65536):
+                pass
+        except TimeoutError:
+            raise ControlError(f"the master at {self.path} has not ended within {timeout:g} s") from None
+        except OSError:
+            pass
 
     def close(self) -> None:
         """Close the connection; what the master was told goes on. Closed already: do nothing."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from typing import Any, Protocol
 
 import msgspec
 
 from ..exceptions import ClosedResourceError, ConfigError, IPCError
+from ..supervisor.config import parse_child
+from ..supervisor.signal_numbers import signal_number
+from ..supervisor.spec import ChildSpec
 from ..supervisor.supervisor import Supervisor
 from ..wire import control_protocol as protocol
 from ..wire.control_protocol import Answer, ErrorKind, Failure
@@ -22,6 +24,9 @@ class Commanded(Protocol):
 
     supervisor: Supervisor
     title: str
+
+    def adapt(self, spec: ChildSpec) -> ChildSpec:
+        """Return a child as this master runs it."""
 
     async def reload(self) -> str:
         """Reload; return what has changed."""
@@ -60,6 +65,8 @@ class ControlCommands:
                 self._master.stop(quick=quick)
             case protocol.Scale(name=name, replicas=replicas):
                 await supervisor.scale(name, replicas)
+            case protocol.Add(name=name, spec=table, directory=directory):
+                return await self._add(name, table, directory)
             case protocol.Start(name=name):
                 await self._start(name)
             case protocol.Stop(name=name):
@@ -78,6 +85,13 @@ class ControlCommands:
                 raise ValueError("this is no command of its own")
         return None
 
+    async def _add(self, name: str, table: dict[str, Any], directory: str | None) -> Any:
+        supervisor = self._master.supervisor
+        spec = _parsed(name, table, directory)
+        await supervisor.start_child(self._master.adapt(spec))
+        added = [child for child in supervisor.children() if child.name == name]
+        return msgspec.to_builtins(added[0]) if added else None
+
     async def _start(self, name: str) -> None:
         for child in self._master.supervisor.children():
             if child.name == name and child.state in ("up", "starting"):
@@ -87,26 +101,23 @@ class ControlCommands:
         await self._master.supervisor.restart_child(name)
 
 
+def _parsed(name: str, table: dict[str, Any], directory: str | None) -> ChildSpec:
+    try:
+        return parse_child(name, table, directory=os.path.abspath(directory or os.curdir))
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # what is wrong is the request
+
+
 def status(supervisor: Supervisor, title: str) -> dict[str, Any]:
     """Return what a master and its children are doing as plain values."""
     found: dict[str, Any] = {"pid": os.getpid(), "title": title}
     return {**found, **msgspec.to_builtins(supervisor.statistics(), str_keys=True)}
 
 
-def signal_number(value: str | int) -> int:
-    """Return the number of a signal: 1, "1", "HUP" or "SIGHUP". Raises ValueError where there is none."""
-    text = str(value).upper()
-    if text.isascii() and text.isdecimal():
-        return int(text)
-    try:
-        return signal.Signals[text if text.startswith("SIG") else f"SIG{text}"]
-    except KeyError:
-        raise ValueError(f"there is no signal {value!r}") from None
-
-
 def _words(request: protocol.AnyRequest) -> list[str]:
-    """Return what a request says besides its name, without what is as always."""
-    values = ((name, getattr(request, name)) for name in request.__struct_fields__ if name not in ("id", "version"))
+    """Return what a request says besides its name, without what is as always, and what may be secret."""
+    left_out = ("id", "version", "spec", "directory")
+    values = ((name, getattr(request, name)) for name in request.__struct_fields__ if name not in left_out)
     return [name if value is True else str(value) for name, value in values if value is not None and value is not False]
 
 

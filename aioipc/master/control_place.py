@@ -21,8 +21,29 @@ def default_paths(pid: int) -> Iterator[str]:
             yield path
 
 
+def clear_links(pid: int) -> None:
+    """Remove what a dead master with the same pid has left that `announce` had made."""
+    for path in default_paths(pid):
+        with contextlib.suppress(OSError):
+            if os.path.islink(path):
+                os.unlink(path)
+
+
+def announce(pid: int, path: str) -> str | None:
+    """Have a control socket found that is not in the state directory: by a link there, whose path is returned.
+
+    ``None`` where there is none: it cannot be made, or the socket itself is there.
+    """
+    clear_links(pid)
+    for place in default_paths(pid):
+        with contextlib.suppress(OSError):  # one that is there is of a master in another PID namespace
+            os.symlink(path, place)
+            return place
+    return None
+
+
 def known_paths() -> dict[int, str]:
-    """Return the control sockets that are there, by the pid in the name; those of dead masters, too."""
+    """Return the control sockets that are there, or links to them, by the pid in the name; of dead masters, too."""
     found: dict[int, str] = {}
     with existing() as directories:
         for directory in directories:

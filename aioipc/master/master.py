@@ -18,11 +18,11 @@ from typing import Any, Literal
 from .._loop.signal_routing import Subscription
 from ..exceptions import ClosedResourceError, IPCError, ReloadFailed, SupervisorFailed
 from ..supervisor.notify_sender import NotifySender
-from ..supervisor.spec import SupervisorSpec
+from ..supervisor.spec import ChildSpec, SupervisorSpec
 from ..supervisor.spec_changes import compare_specs
 from ..supervisor.supervisor import Supervisor
 from .control_commands import ControlCommands
-from .control_place import default_paths
+from .control_place import announce, clear_links, default_paths
 from .control_server import ControlServer
 from .log_tail import LogTail
 from .state_dump import dump_lines
@@ -41,7 +41,7 @@ class Master:
     """Runs what ``load()`` returns: its first result is ``spec``. `main` is to be awaited once.
 
     ``shutdown`` is in seconds; ``control`` the path of the control socket, True for the usual place, False for none;
-    ``title`` is what it is called.
+    ``title`` is what it is called; ``adapt`` returns a child that is added as this master runs it.
     """
 
     def __init__(
@@ -53,9 +53,11 @@ class Master:
         control: str | bool,
         title: str,
         tail: LogTail,
+        adapt: Callable[[ChildSpec], ChildSpec],
     ) -> None:
         self.title: str = title
         self.supervisor: Supervisor = Supervisor(spec, shutdown=shutdown, socket_activation=True)
+        self.adapt: Callable[[ChildSpec], ChildSpec] = adapt
         self._load = load
         self._spec = spec
         self._shutdown = shutdown
@@ -63,6 +65,7 @@ class Master:
         self._tail = tail
         self._notify = NotifySender.from_environ()
         self._control: ControlServer | None = None
+        self._link: str | None = None
         self._up = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._reload_waits = False
@@ -135,6 +138,9 @@ class Master:
         if self._tasks:
             await asyncio.wait(list(self._tasks))
         if self._control is not None:
+            if self._link is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._link)
             await self._control.aclose()
         self._notify.close()
 
@@ -150,7 +156,10 @@ class Master:
             return None
         do = ControlCommands(self).do
         if isinstance(self._control_path, str):
-            return ControlServer(os.path.abspath(self._control_path), do, self._tail)
+            server = ControlServer(os.path.abspath(self._control_path), do, self._tail)
+            self._link = announce(os.getpid(), server.path)
+            return server
+        clear_links(os.getpid())
         for path in default_paths(os.getpid()):
             with contextlib.suppress(OSError):  # then there is another place
                 return ControlServer(path, do, self._tail)

@@ -17,7 +17,8 @@ from ..kernel.socket_base import check_path
 from ..supervisor.checks import check_seconds
 from ..supervisor.pid_file import PidFile
 from ..supervisor.shutdown import DEFAULT_TIMEOUT
-from ..supervisor.spec import SupervisorSpec
+from ..supervisor.spec import ChildSpec, SupervisorSpec
+from .captured_output import captured, with_captured_output
 from .log_output import LogOutput
 from .log_records import JsonFormatter, TextFormatter
 from .log_tail import LogTail
@@ -60,8 +61,8 @@ def supervise(
     control
         The path of the control socket; True for the usual place, False for none.
     log_format
-        "text" or "json": log to standard error, by a thread, so that a slow reader holds up nobody. ``None`` leaves
-        `logging` alone.
+        "text" or "json": log to standard error, by a thread, so that a slow reader holds up nobody. With "json" what
+        the services print is in the log, too. ``None`` leaves `logging` alone.
     log_level
         What is logged at least, as `logging` has it.
 
@@ -73,7 +74,7 @@ def supervise(
         raise RuntimeError(
             "aioipc.supervise needs to start the loop, and one runs in this thread: use a Supervisor there"
         )
-    load = _loader(services)
+    load = _loader(services, captures=log_format == "json")
     check_seconds("shutdown", shutdown)
     if log_format is not None and log_format not in _FORMATTERS:
         raise ValueError(f"log_format must be 'text', 'json' or None, not {log_format!r}")
@@ -88,7 +89,8 @@ def supervise(
         except OSError as error:
             _log.error("nothing was started: %s", error)
             return EXIT_BOOT
-        return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail)
+        adapt = captured if log_format == "json" else _as_it_is
+        return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail, adapt=adapt)
 
 
 def _run(
@@ -99,19 +101,26 @@ def _run(
     control: str | bool,
     title: str,
     tail: LogTail,
+    adapt: Callable[[ChildSpec], ChildSpec],
 ) -> int:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
 
         async def main() -> int:
-            master = Master(load, spec, shutdown=shutdown, control=control, title=title, tail=tail)
+            master = Master(load, spec, shutdown=shutdown, control=control, title=title, tail=tail, adapt=adapt)
             return await master.main()
 
         return runner.run(main())
 
 
-def _loader(services: object) -> Callable[[], SupervisorSpec]:
+def _as_it_is(child: ChildSpec) -> ChildSpec:
+    return child
+
+
+def _loader(services: object, *, captures: bool) -> Callable[[], SupervisorSpec]:
+    """Return what loads the specification; ``captures``: all output that would go to that of the master."""
+    adapt = with_captured_output if captures else lambda spec: spec
     if isinstance(services, SupervisorSpec):
-        spec = services
+        spec = adapt(services)
         return lambda: spec
     if not callable(services):
         raise TypeError(f"services must be a SupervisorSpec or a function that returns one, not {services!r}")
@@ -121,7 +130,7 @@ def _loader(services: object) -> Callable[[], SupervisorSpec]:
         found = function()
         if not isinstance(found, SupervisorSpec):
             raise TypeError(f"{function!r} must return a SupervisorSpec, not {found!r}")
-        return found
+        return adapt(found)
 
     return load
 

@@ -31,6 +31,8 @@ class CommandHandle(LaunchedProcess):
     WATCHDOG_USEC; who listens there is the caller's affair. There are no heartbeats and no stacks. Its standard
     error is its own from the start, so that the master knows the end of it only where that is captured.
 
+    ``stop_signal`` asks it to stop; with ``stop_group`` all that it has started is asked, too.
+
     ``listeners`` are descriptors of listening sockets, by name; they stay the caller's. The program finds them as in
     socket activation. Raises OSError where there are no descriptors left, ValueError for more than 200 listeners.
     """
@@ -49,6 +51,8 @@ class CommandHandle(LaunchedProcess):
         notify_socket: str | None = None,
         watchdog: float | None = None,
         listeners: Mapping[str, int] = MappingProxyType({}),
+        stop_signal: int = signal.SIGTERM,
+        stop_group: bool = True,
     ) -> None:
         relay = pipes_of(relay._replace(logs=False), launch)
         child = Child(
@@ -63,15 +67,19 @@ class CommandHandle(LaunchedProcess):
             *(loop, Source(replica, name), owner, launch, relay, child, settings),
             heartbeat_timeout=None,
         )
+        self._stop_signal = stop_signal
+        self._stop_group = stop_group
         self._notify = child.pipes.get("notify", -1)
         if self._notify >= 0:
             loop.add_reader(self._notify, self._notified)
 
     def stop(self, deadline: float) -> None:
-        """See `LaunchedProcess.stop`: SIGTERM goes to its whole group, and SIGCONT, so that it is heard; once."""
+        """See `LaunchedProcess.stop`: its signal is sent, and SIGCONT to its group, so that it is heard; once."""
         if self.state not in ("STOPPING", "EXITED"):
             self._enter("STOPPING")
-            self.send_signal(signal.SIGTERM)
+            # Before the exec SIGTERM alone is kept; there is nobody yet who could know better.
+            signum = self._stop_signal if self._launched else signal.SIGTERM
+            self.send_signal(signum, group=self._stop_group)
             self._continue()
 
     def condemn(self, reason: str) -> None:

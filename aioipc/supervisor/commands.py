@@ -70,8 +70,6 @@ def _check_kinds(node: NodeState, spec: SupervisorSpec) -> None:
             continue
         if child.goal == "deleted":
             raise ValueError(f"child {each.name!r} is still being removed")
-        if child.dynamic:
-            raise ValueError(f"child {each.name!r} was added by a command; delete it first")
         if (child.spec.supervisor is None) != (each.supervisor is None):
             raise ValueError(f"child {each.name!r} cannot turn from a {child.spec.kind} into a {each.kind}")
 

@@ -65,11 +65,24 @@ def parse_config(text: str, *, directory: str) -> SupervisorSpec:
 
     Raises `ConfigError` as `read_config` does, without the name of the file.
     """
+    return _supervisor(_document(text), _Place((), directory), ("supervisor", "child"))
+
+
+def parse_child(name: str, table: Mapping[str, Any], *, directory: str) -> ChildSpec:
+    """Return the child that a table such as [child.NAME] says (pure), from wherever the table comes; see
+    `parse_config`.
+    """
+    place = _Place(("child", name), directory)
+    if _table(table, place).get("name", name) != name:
+        raise place.error(f"name must be {name!r}, or left out, not {table['name']!r}")
+    return _child(table, name, place)
+
+
+def _document(text: str) -> dict[str, Any]:
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"it is no TOML: {error}") from None
-    return _supervisor(document, _Place((), directory), ("supervisor", "child"))
 
 
 class _Place:

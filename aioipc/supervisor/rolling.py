@@ -167,7 +167,9 @@ def _change_children(node: NodeState, reload: Reload, spec: SupervisorSpec) -> N
     order: list[Child] = []
     for each in spec.children:
         if each.name in known:
-            order.append(known.pop(each.name))
+            child = known.pop(each.name)
+            child.dynamic = False  # one that a command has added is of the spec from now on
+            order.append(child)
         else:
             order.append(Child(each, reload.generation, tolerated=True))
     for child in node.children:

@@ -41,6 +41,11 @@ class ChildSpec:
     shutdown: float | Literal["brutal_kill"] | None = None
     """How long it may take to stop before it is killed, never past the deadline of the whole; "brutal_kill": killed at
     once. ``None`` is 25 s; for a supervisor, whose children have limits of their own, no other limit."""
+    stop_signal: str | int | None = None
+    """Which signal asks a command to stop, by name or number; ``None`` is "TERM". A function is asked by its link."""
+    stop_group: bool = True
+    """Whether that signal goes to all that the command has started, too; False: to it alone, for a program that stops
+    its own processes, such as nginx or PostgreSQL. What is killed is killed with all of them in any case."""
     drain_delay: float = 0.0
     """How long a process that is asked to stop goes on as before, out of the time that `shutdown` gives it: whoever
     sends it work, such as a load balancer, has so long to look elsewhere. While it is replaced, both serve."""
@@ -56,7 +61,8 @@ class ChildSpec:
     """How long it may be silent, once ready, before it is killed. ``None`` is 30 s for a function. A command has none,
     unless it is told by ``ready="notify"`` to send WATCHDOG=1."""
     listeners: Mapping[str, str] = field(default_factory=dict)
-    """Listening sockets that the master holds and shares with it, by name: "tcp://host:port" or "unix:///path"."""
+    """Listening sockets that the master holds and shares with it, by name: "tcp://host:port", "unix:///path", or
+    "fd://name" for one that a service manager has passed (see `Supervisor`'s ``socket_activation``)."""
     reuse_port: bool = False
     """Give each replica a socket of its own for each TCP listener (SO_REUSEPORT), also held by the master."""
     env: Mapping[str, str | None] = field(default_factory=dict)

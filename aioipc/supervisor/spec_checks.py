@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import resource
+import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .addresses import parse_address
 from .checks import check_count, check_fraction, check_positive_seconds, check_seconds
 from .heartbeat import LEAST_TIMEOUT
+from .signal_numbers import signal_number
 
 if TYPE_CHECKING:
     from .spec import ChildSpec
@@ -70,7 +72,7 @@ def check_child(spec: ChildSpec) -> dict[str, Any]:
         kind = spec.kind
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(spec, name), choices)
-        for name in ("gate", "reuse_port"):
+        for name in ("gate", "reuse_port", "stop_group"):
             _check_flag(name, getattr(spec, name))
         return _check_supervisor(spec) if kind == "supervisor" else _check_process(spec, kind)
     except (TypeError, ValueError) as error:
@@ -107,6 +109,8 @@ def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:
     for name in ("max_memory", "max_tasks"):
         if getattr(spec, name) is not None:
             check_count(name, getattr(spec, name))
+    if kind == "function" and not spec.stop_group:
+        raise ValueError("stop_group must be left out for a function, which no signal stops, not False")
     if kind == "command" and spec.max_tasks is not None:
         raise ValueError(f"max_tasks must be left out for a command, which does not count, not {spec.max_tasks}")
     if spec.max_age is not None:
@@ -119,6 +123,7 @@ def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:
     return {
         "target": _as_list(spec.target) if kind == "command" else spec.target,
         "shutdown": shutdown,
+        "stop_signal": _check_stop_signal(spec.stop_signal, kind),
         "ready": ready,
         "boot_timeout": _check_boot_timeout(spec.boot_timeout, ready),
         "heartbeat_timeout": _check_heartbeat(spec.heartbeat_timeout, kind, ready),
@@ -184,6 +189,25 @@ def _check_shutdown(value: object) -> float | str:
         _check_choice("shutdown", value, ("brutal_kill",), "a number of seconds or ")
         return value
     return check_seconds("shutdown", value)
+
+
+def _check_stop_signal(value: object, kind: Kind) -> str | None:
+    """Return the name of the signal, for a command."""
+    if kind == "function":
+        if value is not None:
+            raise ValueError(f"stop_signal must be left out for a function, which no signal stops, not {value!r}")
+        return None
+    if value is None:
+        return signal.SIGTERM.name
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise TypeError(f"stop_signal must be the name of a signal, or a number, not {value!r}")
+    number = signal_number(value)
+    if number not in signal.valid_signals() or number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT):
+        raise ValueError(f"stop_signal must be a signal that a program can take as a request to stop, not {value!r}")
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a realtime signal has a number alone
+        return str(number)
 
 
 def _check_drain_delay(value: object, shutdown: float | str) -> None:

@@ -25,6 +25,7 @@ from .notify_receiver import NotifyDirectory, NotifyReceiver
 from .output_relay import log_line
 from .relays import RelayOptions
 from .service_handle import ServiceHandle
+from .signal_numbers import signal_number
 from .spec import ChildSpec
 
 _log = logging.getLogger("aioipc.supervisor")
@@ -120,6 +121,8 @@ class Supervised:
             notify_socket=None if self._receiver is None else os.fspath(self._receiver.path or ""),
             watchdog=None if self._receiver is None else spec.heartbeat_timeout,
             listeners=self._resources.leases.descriptors(self.key.path, spec, self.key.slot),
+            stop_signal=signal_number(spec.stop_signal or "TERM"),
+            stop_group=spec.stop_group,
         )
 
     # -- what the core wants ---------------------------------------------------------------------------------

@@ -289,7 +289,8 @@ class Supervisor:
 
         Child by child in start order; a replacement is ready before the old process is asked to stop. New children
         are started, and those that are not in ``spec`` any more stopped, when all others have been replaced; those of
-        `start_child` stay. Returns when all that is done and new children are ready.
+        `start_child` stay, and one that ``spec`` names is its own from then on. Returns when all that is done and new
+        children are ready.
 
         Raises ReloadFailed where a replacement cannot get ready: what ran goes on as before. Raises SerializationError
         and OSError as entering does, TypeError or ValueError for a spec that cannot be, ClosedResourceError once the

@@ -103,6 +103,16 @@ class Scale(Request, tag="scale"):
     replicas: int
 
 
+class Add(Request, tag="add"):
+    """Add a child; answered when it is ready."""
+
+    name: str
+    spec: dict[str, Any]
+    """The fields of a table [child.NAME] of the configuration file."""
+    directory: str | None = None
+    """What relative paths are relative to; none: the master's working directory."""
+
+
 class Start(Request, tag="start"):
     """Start what is stopped or has failed."""
 
@@ -153,7 +163,7 @@ class Shutdown(Request, tag="shutdown"):
 
 
 AnyRequest = (
-    Status | Reload | Scale | Start | Stop | Restart | Remove | Drain | SignalChild | Logs | Shutdown
+    Status | Reload | Scale | Add | Start | Stop | Restart | Remove | Drain | SignalChild | Logs | Shutdown
 )  # fmt: skip
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyRequest)
 

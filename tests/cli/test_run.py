@@ -96,7 +96,7 @@ def test_ctl(place: Path) -> None:
             ("start web", 2, "aioipc ctl start: 'web' is up already\n"),
             ("kill web.3", 1, "aioipc ctl kill: there is no replica 3 of 'web'\n"),
             ("signal db HUP", 1, "aioipc ctl signal: db has no process now\n"),
-            ("--pid 1 status", 2, "aioipc ctl status: no master of yours has pid 1; "),
+            ("--pid 1 status", 2, "aioipc ctl status: no master of yours with pid 1 is found"),
         ):
             done = running.ctl(*words.split())
             assert (done.returncode, done.stderr[: len(said)]) == (code, said)

@@ -10,7 +10,8 @@ import pytest
 from aioipc import ChildSpec, SupervisorSpec
 from aioipc.cli.failure import CommandError
 from aioipc.cli.master_text import log_line, status_lines
-from aioipc.cli.services import Services, read_bindings, with_captured_output
+from aioipc.cli.services import Services, read_bindings
+from aioipc.master.captured_output import with_captured_output
 
 NAMES = """
     name workers app_dir concurrency boot_timeout heartbeat_timeout drain_delay max_age max_memory max_tasks jitter
@@ -34,7 +35,7 @@ def test_options(place: Path) -> None:
         "binds": ("http=tcp://:80", "unix://x.sock"),
         "max_age": 60.0,
     }
-    services = Services("shop.web:serve", is_file=False, json=False, options={**NOTHING, **given})
+    services = Services("shop.web:serve", is_file=False, options={**NOTHING, **given})
     assert services.about(9.0) == "workers 3, by --workers"
     (child,) = services.load().children
     assert services.load() is services.load()
@@ -55,7 +56,7 @@ def test_options(place: Path) -> None:
 
 def test_default_workers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEB_CONCURRENCY", "7")
-    services = Services("shop.web:serve", is_file=False, json=False, options={**NOTHING, "binds": (), "name": "front"})
+    services = Services("shop.web:serve", is_file=False, options={**NOTHING, "binds": (), "name": "front"})
     assert services.about(25.0) == "workers 7, by WEB_CONCURRENCY"
     (child,) = services.load().children
     assert (child.name, child.replicas) == ("front", 7)
@@ -63,11 +64,11 @@ def test_default_workers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files(place: Path) -> None:
     (place / "a.toml").write_text('child.web = {target = ["true"], stderr = "null"}')
-    plain = Services("a.toml", is_file=True, json=False, options={}).load().children[0]
+    plain = Services("a.toml", is_file=True, options={}).load().children[0]
     assert (plain.stdout, plain.stderr) == ("inherit", "null")
-    services = Services("a.toml", is_file=True, json=True, options={})
+    services = Services("a.toml", is_file=True, options={})
     assert services.about(25.0) == "services as the file says"
-    (child,) = services.load().children
+    (child,) = with_captured_output(services.load()).children
     assert (child.stdout, child.stderr) == ("capture", "null")
     (place / "a.toml").write_text('child.db.target = ["true"]')
     assert services.load().children[0].name == "db"

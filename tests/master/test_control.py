@@ -19,9 +19,9 @@ import pytest_asyncio
 import aioipc
 from aioipc.master import control_server
 from aioipc.master.control_client import ControlClient, find_masters
-from aioipc.master.control_commands import signal_number
 from aioipc.master.control_server import ControlServer
 from aioipc.master.log_tail import LogTail
+from aioipc.supervisor.signal_numbers import signal_number
 from aioipc.wire import control_protocol as protocol
 from aioipc.wire.control_protocol import Answer, Failure
 

@@ -154,6 +154,20 @@ async def test_stop_reaches_the_group_even_where_it_is_stopped() -> None:
         wait_ended(grandchild)
 
 
+async def test_other_ways_to_stop() -> None:
+    """By another signal, which it alone gets and passes on in its own way; before the exec by SIGTERM."""
+    script = "sleep 1000 & trap 'echo asked; kill $!; wait $!; echo $?; exit 7' QUIT; echo; while :; do wait; done"
+    async with launcher() as start:
+        alone = start.command("sh", "-c", script, launch=CAPTURED, stop_signal=signal.SIGQUIT, stop_group=False)
+        early = start.command("sh", "-c", script, stop_signal=signal.SIGINT, stop_group=False)
+        early.process.stop(start.loop.time() + 20)
+        await eventually_async(start.texts, LONG)
+        alone.process.stop(start.loop.time() + 20)
+        assert (await alone.ended()).exitcode == 7
+        assert start.texts() == ["", "asked", str(128 + signal.SIGTERM)]
+        assert (await early.ended()).exitcode == -signal.SIGTERM
+
+
 async def test_what_ignores_sigterm_is_killed_with_its_children() -> None:
     async with launcher() as start:
         owner = start.command("sh", "-c", "trap '' TERM; sleep 1000 & echo $!; while :; do wait; done", launch=CAPTURED)

@@ -188,7 +188,7 @@ class Supervision(RuleBasedStateMachine):
     def changed(self, data: st.DataObject, node: Any) -> SupervisorSpec:
         """Another spec of this supervisor: a child changed, dropped or added, another order."""
         assume(all(each.goal != "deleted" for each in node.children))
-        children = [each.spec for each in node.children if not each.dynamic]
+        children = [each.spec for each in node.children if not each.dynamic or data.draw(st.booleans())]
         if children and data.draw(st.booleans()):
             children.pop()
         if children and data.draw(st.booleans()) and children[0].supervisor is None:

@@ -294,14 +294,26 @@ def test_reload_with_another_spec() -> None:
 
 def test_reload_that_cannot_be() -> None:
     world = running(child("a"))
-    world.do(StartChild(child("x")))
-    for spec, message in (
-        (SupervisorSpec([child("x")]), "child 'x' was added by a command"),
-        (SupervisorSpec([ChildSpec("a", SupervisorSpec())]), "child 'a' cannot turn from a function into a supervisor"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            world.do(Reload(1, spec))
+    with pytest.raises(ValueError, match="child 'a' cannot turn from a function into a supervisor"):
+        world.do(Reload(1, SupervisorSpec([ChildSpec("a", SupervisorSpec())])))
     assert world.tree.step(Tick(), world.now) == []
+
+
+def test_reload_and_a_child_that_a_command_has_added() -> None:
+    """It stays where the spec does not name it; where it does, it is of the spec from then on, and goes with it."""
+    world = running(child("a"))
+    world.do(StartChild(child("x")))
+    world.all_well(60.0)
+    world.do(Reload(1, SupervisorSpec([child("a")])))
+    world.all_well(60.0)
+    assert generations(world, "x") == [1]
+    world.do(Reload(2, SupervisorSpec([child("x", title="new"), child("a")])))
+    world.all_well(60.0)
+    assert [each.name for each in world.node().children] == ["x", "a"]
+    assert world.live[world.keys("x")[0]].spec.title == "new"
+    world.do(Reload(3, SupervisorSpec([child("a")])))
+    world.all_well(60.0)
+    assert [each.name for each in world.node().children] == ["a"]
 
 
 def test_reload_of_a_supervisor_below() -> None:

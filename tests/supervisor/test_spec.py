@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def test_defaults_of_a_command() -> None:
     assert (spec.heartbeat_timeout, spec.surge) == (None, False)
     assert ChildSpec("sleep", COMMAND, listeners={"http": "tcp://:80"}).surge, "it shares what only one could hold"
     assert ChildSpec("sleep", COMMAND, ready="notify", heartbeat_timeout=10).heartbeat_timeout == 10.0
+
+
+def test_stop_signals() -> None:
+    found = {given: ChildSpec("db", COMMAND, stop_signal=given).stop_signal for given in (None, "int", "SIGQUIT", 10)}
+    assert found == {None: "SIGTERM", "int": "SIGINT", "SIGQUIT": "SIGQUIT", 10: "SIGUSR1"}
+    assert ChildSpec("db", COMMAND, stop_signal=signal.SIGRTMIN + 3).stop_signal == str(signal.SIGRTMIN + 3)
+    for wrong in ("KILL", "STOP", "NOPE", 0, 65, -1):
+        assert "signal" in refused(ValueError, COMMAND, stop_signal=wrong)
+    assert "stop_signal must be the name" in refused(TypeError, COMMAND, stop_signal=1.5)
+    assert "stop_signal must be left out" in refused(ValueError, stop_signal="TERM")
+    assert "stop_group must be left out" in refused(ValueError, stop_group=False)
+    assert "stop_group must be True or False" in refused(TypeError, COMMAND, stop_group=1)
 
 
 def test_defaults_of_a_supervisor() -> None:

@@ -429,9 +429,11 @@ def masters(path: Path) -> None:
         assert_type(client, aioipc.ControlClient)
         assert_type(client.request("scale", name="web", replicas=4, timeout=10), Any)
         assert_type(client.follow(10), Iterator[dict[str, Any]])
+        assert_type(client.wait_ended(timeout=10), None)
 
 
 async def supervisors(spec: aioipc.ChildSpec) -> None:
+    aioipc.ChildSpec("db", ["postgres"], stop_signal="INT", stop_group=False)
     async with aioipc.Supervisor(strategy="rest_for_one", intensity=None) as supervisor:
         assert_type(supervisor, aioipc.Supervisor)
         await supervisor.start_child(spec)
