@@ -2,10 +2,11 @@
 
     tcp://127.0.0.1:8000    tcp://[::1]:8000    tcp://localhost:0 (any free port)    tcp://:8000 (all interfaces)
     unix:///run/app.sock    unix://app.sock (relative to the master's directory)
+    unix:///run/app.sock?mode=660 (the permissions of the path, in octal; who may write may connect)
     fd://web (the socket of that name which the service manager has passed)    fd://3 (descriptor 3, the first of them)
 
 Nothing is looked up here: a host name is a name until somebody listens. The port is never left out, since there is no
-usual one; everything after ``unix://`` is the path, as it stands, so that no character of it needs quoting.
+usual one; what is between ``unix://`` and a "?" is the path, as it stands, so that no character of it needs quoting.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from ..kernel.names import check_range
+from ..kernel.names import check_mode, check_range
 from ..kernel.socket_base import check_path
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_MODE = re.compile(r"mode=(?:0o)?([0-7]{3,4})")
 _PASSED_NAME = re.compile(r"[!-9;-~]{1,255}")  # what LISTEN_FDNAMES may hold: printable, without its separator
 _FORMS = "'tcp://host:port' (IPv6: 'tcp://[::1]:8000'), 'unix:///path' or 'fd://name'"
 
@@ -35,12 +37,13 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """The path of a UNIX socket."""
+    """The path of a UNIX socket, and its permissions; ``None`` where the address leaves them to the master."""
 
     path: str
+    mode: int | None = None
 
     def __str__(self) -> str:
-        return f"unix://{self.path}"
+        return f"unix://{self.path}" if self.mode is None else f"unix://{self.path}?mode={self.mode:o}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,24 @@ def parse_address(text: object) -> Address:
         if separator and scheme == "tcp":
             return _tcp(rest)
         if separator and scheme == "unix":
-            return UnixAddress(check_path(rest))
+            return _unix(rest)
         if separator and scheme == "fd":
             return _passed(rest)
     except ValueError as error:
         raise ValueError(f"{text!r} is no address: {error}") from None
     raise ValueError(f"{text!r} is no address; it must be {_FORMS}")
+
+
+def _unix(rest: str) -> UnixAddress:
+    path, separator, options = rest.partition("?")
+    if not separator:
+        return UnixAddress(check_path(path))
+    if (found := _MODE.fullmatch(options)) is None:
+        raise ValueError(
+            f"behind a '?' stand the permissions of the path in octal, as in '?mode=660', not {options!r}; "
+            "a path with a '?' in it cannot be written here"
+        )
+    return UnixAddress(check_path(path), check_mode(int(found[1], 8)))
 
 
 def _passed(rest: str) -> PassedAddress:

@@ -28,7 +28,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from ..exceptions import ConfigError
@@ -192,7 +192,9 @@ def _address(value: object, place: _Place) -> object:
         address = parse_address(value)
     except (TypeError, ValueError):
         return value  # the spec says what is wrong with it
-    return str(UnixAddress(place.absolute(address.path))) if isinstance(address, UnixAddress) else value
+    if not isinstance(address, UnixAddress):
+        return value
+    return str(replace(address, path=place.absolute(address.path)))
 
 
 def _env(value: object, place: _Place) -> object:

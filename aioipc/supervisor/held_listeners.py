@@ -4,6 +4,9 @@ The master binds each address once, before it starts anybody. It never accepts: 
 connects waits in the queue while workers come and go, and a reload that names the same address keeps the very same
 socket. What a child uses of them is its lease. A socket is closed, and its path removed, with the last lease.
 
+The path of a UNIX socket has permissions: those that its address names, else the master's. Those who share one may
+leave them open, but not want different ones. They change when the one child that uses it asks for others in a reload.
+
 Who shares: all that name the same TCP port of the same address, the same path, the same passed socket. Port 0 is a free
 port for each child and listener name; its next lease gets the same one again.
 
@@ -22,7 +25,7 @@ from typing import NamedTuple
 from ..kernel.listeners import listen_unix
 from ..kernel.names import check_mode, check_range
 from .addresses import Address, PassedAddress, TcpAddress, UnixAddress, parse_address
-from .held_sockets import HeldSocket, OneForAll, OneForEach, Passed, Path
+from .held_sockets import HeldSocket, OneForAll, OneForEach, OnePath, Passed, Path
 from .listen_errors import explained
 from .listening import BACKLOG, Place, listen_at, resolve
 from .socket_activation import PassedSocket, PassedSockets
@@ -78,6 +81,11 @@ class _Wanted(NamedTuple):
         return f"child {'/'.join(self.path)!r}: listeners[{self.name!r}]"
 
     @property
+    def mode(self) -> int | None:
+        """The permissions that are asked for, of a UNIX socket."""
+        return self.address.mode if isinstance(self.address, UnixAddress) else None
+
+    @property
     def one_for_each(self) -> bool:
         """Whether each replica is to have a socket of its own."""
         return self.reuse_port and isinstance(self.address, TcpAddress)
@@ -97,7 +105,8 @@ class HeldListeners:
     """The listening sockets of a master; ``passed`` are those that it was started with, which it owns from now on.
 
     ``backlog`` is how many connections wait at each (at most ``net.core.somaxconn``), ``mode`` the permissions of the
-    paths of UNIX sockets, whatever the umask. Raises `TypeError` or `ValueError` for wrong ones.
+    paths of UNIX sockets whose address names none, whatever the umask. Raises `TypeError` or `ValueError` for wrong
+    ones.
     """
 
     def __init__(self, passed: PassedSockets | None = None, *, backlog: int = BACKLOG, mode: int = MODE) -> None:
@@ -169,11 +178,24 @@ class HeldListeners:
         held = self._find([wanted.key, *places]) or self._passed(wanted, places) or self._bind(wanted, places)
         if isinstance(held, OneForEach) != wanted.one_for_each:
             raise ValueError(_mixed(wanted, held))
+        if isinstance(held, OnePath):
+            self._set_mode(wanted, held)
         if held not in self._held:
             self._held.append(held)
         held.keys.add(wanted.key)
         held.users[wanted.path] += 1
         return held
+
+    def _set_mode(self, wanted: _Wanted, held: OnePath) -> None:
+        """Have the path's permissions be those that are wanted, unless another child relies on those it has."""
+        if held.users.keys() <= {wanted.path}:
+            try:
+                held.change_mode(self._mode if wanted.mode is None else wanted.mode)
+            except OSError as error:
+                raise explained(error, wanted.address, wanted.where) from None
+        elif wanted.mode not in (None, held.mode):
+            who = ", ".join(repr("/".join(path)) for path in held.users)
+            raise ValueError(f"{wanted.where}: {wanted.address} is held with mode={held.mode:o} by {who}; use the same")
 
     def _find(self, keys: Iterable[Hashable]) -> HeldSocket | None:
         return next((held for key in keys for held in self._held if key in held.keys), None)
@@ -201,7 +223,8 @@ class HeldListeners:
     def _bound(self, wanted: _Wanted, address: Address, places: list[Place]) -> HeldSocket:
         if isinstance(address, UnixAddress):
             path = os.path.abspath(address.path)
-            return OneForAll(listen_unix(path, mode=self._mode, backlog=self._backlog), UnixAddress(path))
+            mode = self._mode if address.mode is None else address.mode
+            return OnePath(listen_unix(path, mode=mode, backlog=self._backlog), path, mode)
         assert isinstance(address, TcpAddress)
         sock = listen_at(places, backlog=self._backlog, reuse_port=wanted.reuse_port)
         if wanted.reuse_port:

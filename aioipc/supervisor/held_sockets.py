@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -11,7 +13,7 @@ from collections.abc import Hashable
 
 from ..kernel.listeners import Listener
 from ..kernel.sockets import SocketStream
-from .addresses import Address, TcpAddress
+from .addresses import Address, TcpAddress, UnixAddress
 from .listening import Place, listen_at
 from .socket_activation import PassedSocket
 
@@ -68,6 +70,25 @@ class OneForAll(HeldSocket):
     def close(self) -> None:
         """Stop listening; the path goes, if it is still ours."""
         self._socket.close()
+
+
+class OnePath(OneForAll):
+    """One UNIX socket that all accept from, at a path with permissions."""
+
+    def __init__(self, sock: Listener[SocketStream], path: str, mode: int) -> None:
+        super().__init__(sock, UnixAddress(path))
+        self._path = path
+        self._made = os.lstat(path)
+        self.mode: int = mode
+        """The permissions."""
+
+    def change_mode(self, mode: int) -> None:
+        """Give the path other permissions. Raises `OSError` as ``chmod(2)``; if it is not ours any more: nothing."""
+        if mode != self.mode:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.lstat(self._path), self._made):
+                    os.chmod(self._path, mode)
+            self.mode = mode
 
 
 class OneForEach(HeldSocket):

@@ -137,6 +137,7 @@ def _listens_at(sock: socket.socket, address: Address, places: list[Place]) -> b
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         path = os.fsdecode(name)
-        is_path = isinstance(address, UnixAddress) and not path.startswith("\0")
-        return is_path and os.path.abspath(path) == os.path.abspath(str(address).removeprefix("unix://"))
+        if not isinstance(address, UnixAddress) or path.startswith("\0"):
+            return False
+        return os.path.abspath(path) == os.path.abspath(address.path)
     return any(place.family == sock.family and place.sockaddr[:2] == name[:2] for place in places)

@@ -61,8 +61,9 @@ class ChildSpec:
     """How long it may be silent, once ready, before it is killed. ``None`` is 30 s for a function. A command has none,
     unless it is told by ``ready="notify"`` to send WATCHDOG=1."""
     listeners: Mapping[str, str] = field(default_factory=dict)
-    """Listening sockets that the master holds and shares with it, by name: "tcp://host:port", "unix:///path", or
-    "fd://name" for one that a service manager has passed (see `Supervisor`'s ``socket_activation``)."""
+    """Listening sockets that the master holds and shares with it, by name: "tcp://host:port", "unix:///path", with
+    "?mode=660" behind it for others than its user, or "fd://name" for one that a service manager has passed (see
+    `Supervisor`'s ``socket_activation``)."""
     reuse_port: bool = False
     """Give each replica a socket of its own for each TCP listener (SO_REUSEPORT), also held by the master."""
     env: Mapping[str, str | None] = field(default_factory=dict)

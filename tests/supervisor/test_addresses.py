@@ -22,7 +22,8 @@ from aioipc.supervisor.addresses import Address, TcpAddress, UnixAddress, parse_
         ("tcp://my-host.example.com.:1", TcpAddress("my-host.example.com.", 1)),
         ("unix:///run/app.sock", UnixAddress("/run/app.sock")),
         ("unix://app.sock", UnixAddress("app.sock")),
-        ("unix:///a b?c#d%20:1", UnixAddress("/a b?c#d%20:1")),
+        ("unix:///a b#c%20:1", UnixAddress("/a b#c%20:1")),
+        ("unix:///run/app.sock?mode=660", UnixAddress("/run/app.sock", 0o660)),
     ],
 )
 def test_meaning(text: str, address: Address) -> None:
@@ -57,6 +58,12 @@ def test_meaning(text: str, address: Address) -> None:
         ("unix://", "cannot be the path of a socket"),
         ("unix:///" + "x" * 107, "may have 107 bytes, not 108"),
         ("unix:///a\0b", "cannot be the path of a socket"),
+        ("unix://?mode=660", "cannot be the path of a socket"),
+        ("unix:///a?mode=1777", "permissions between 0 and 0o777, not 0o1777"),
+        ("unix:///a?mode=rw", "in octal, as in '?mode=660', not 'mode=rw'"),
+        ("unix:///a?mode=680", "not 'mode=680'"),
+        ("unix:///a?group=www", "not 'group=www'; a path with a '?' in it cannot be written here"),
+        ("unix:///a?", "not ''"),
     ],
 )
 def test_what_is_wrong(text: str, message: str) -> None:
@@ -65,13 +72,18 @@ def test_what_is_wrong(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", ["660", "0660", "0o660"])
+def test_permissions_are_octal(mode: str) -> None:
+    assert parse_address(f"unix://a?mode={mode}") == UnixAddress("a", 0o660)
+
+
 @pytest.mark.parametrize("value", [None, 80, b"tcp://:80", ("host", 80)])
 def test_no_text(value: Any) -> None:
     with pytest.raises(TypeError, match="an address must be a str such as"):
         parse_address(value)
 
 
-@given(st.text(st.sampled_from("tcpunix:/.[]0159ae-% \0"), max_size=20))
+@given(st.text(st.sampled_from("tcpunix:/.[]0159ae-% \0?mod="), max_size=20))
 def test_any_text_is_an_address_or_a_clear_error(rest: str) -> None:
     for text in (rest, f"tcp://{rest}", f"unix://{rest}"):
         try:

@@ -29,7 +29,7 @@ ready = "call"
 gate = false
 boot_timeout = 30
 heartbeat_timeout = 20
-listeners = { http = "tcp://127.0.0.1:8000", admin = "unix://run/admin.sock", passed = "fd://web" }
+listeners = { http = "tcp://127.0.0.1:8000", admin = "unix://run/admin.sock?mode=660", passed = "fd://web" }
 reuse_port = true
 env = { LEVEL = "$HOME", DEBUG = false }
 cwd = "site"
@@ -80,7 +80,11 @@ def test_every_field(tmp_path: Path) -> None:
         gate=False,
         boot_timeout=30,
         heartbeat_timeout=20,
-        listeners={"http": "tcp://127.0.0.1:8000", "admin": f"unix://{tmp_path}/run/admin.sock", "passed": "fd://web"},
+        listeners={
+            "http": "tcp://127.0.0.1:8000",
+            "admin": f"unix://{tmp_path}/run/admin.sock?mode=660",
+            "passed": "fd://web",
+        },
         reuse_port=True,
         env={"LEVEL": "$HOME", "DEBUG": None},
         cwd=f"{tmp_path}/site",

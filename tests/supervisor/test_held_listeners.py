@@ -142,6 +142,41 @@ async def test_unix_sockets(held: HeldListeners, tmp_path: Path, monkeypatch: py
     assert not path.exists()
 
 
+async def test_permissions_of_a_path(held: HeldListeners, tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+
+    def mode() -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    umask = os.umask(0o077)
+    try:
+        lease = await held.lease(("web",), listening(f"unix://{path}?mode=660"))
+    finally:
+        os.umask(umask)
+    assert mode() == 0o660
+    assert lease.addresses == {"l0": f"unix://{path}"}, "where to connect to"
+    new = await held.lease(("web",), listening(f"unix://{path}?mode=666"))  # as in a reload
+    assert new.descriptors(0) == lease.descriptors(0)
+    assert mode() == 0o666
+    lease.close()
+    await held.lease(("api",), listening(f"unix://{path}"))  # whatever it has
+    with pytest.raises(ValueError, match=r"child 'cron': listeners\['l0'\]: .* is held with mode=666 by 'web', 'api'"):
+        await held.lease(("cron",), listening(f"unix://{path}?mode=660"))
+    assert mode() == 0o666
+
+
+async def test_permissions_go_back_to_the_usual_ones(held: HeldListeners, tmp_path: Path) -> None:
+    path = tmp_path / "a.sock"
+    old = await held.lease(("web",), listening(f"unix://{path}?mode=666"))
+    await held.lease(("web",), listening(f"unix://{path}"))
+    old.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.unlink()
+    path.touch(0o640)  # somebody else's now
+    await held.lease(("web",), listening(f"unix://{path}?mode=666"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 async def test_a_path_that_is_not_ours_any_more_stays(tmp_path: Path) -> None:
     listeners = HeldListeners(mode=0o666, backlog=1)
     path = tmp_path / "a.sock"
