@@ -163,6 +163,12 @@ class Child:
         while self.state() not in "ZX?" and time.monotonic() < deadline:
             time.sleep(0.0005)
 
+    def reap(self) -> None:
+        """Take the zombie away where the kernel has given it to this process, as PID 1 or a subreaper."""
+        if self.pidfd is not None:
+            with contextlib.suppress(OSError):  # it is not ours
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+
     def close(self) -> None:
         """Close everything; may be called twice."""
         self.handed_over()

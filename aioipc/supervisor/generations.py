@@ -40,6 +40,7 @@ class Generations:
                 on_up=self._is_up,
                 on_lost=functools.partial(self._is_lost, generation),
                 on_doom=self._on_doom,
+                patient=True,
             )
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -20,6 +21,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from .._sys.anonymous_file import open_anonymous_file
 from ..exceptions import UnsupportedPlatform
@@ -33,6 +35,11 @@ _PACKET = 1 << 18
 _REACTION = 3.0
 """Seconds after which a zygote that was told to kill a worker, or to end, and did not, is killed itself."""
 _LAST_MOMENTS = 0.5
+_FOR_A_WHILE = (errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS)
+"""What the kernel says to descriptors while too many are on their way (``unix(7)``): it takes them later."""
+_AGAIN = 0.01
+_LONGEST_WHILE = 3.0
+"""Seconds."""
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 _live: weakref.WeakSet[Zygote] = weakref.WeakSet()
@@ -54,12 +61,24 @@ def kill_every_child() -> None:
         zygote.doom()
 
 
+class _Request(NamedTuple):
+    """A packet that is to be sent."""
+
+    packet: bytes
+    fds: Sequence[int] = ()
+    token: int | None = None
+    """The child that it is to spawn."""
+
+
 class Zygote:
     """Starts the zygote process. ``entry`` ("module:function") is what each worker runs.
 
     ``on_up(None)`` is called when it is ready, ``on_up(text)`` when a module to preload failed to import;
     ``on_lost(how, stderr)`` when it died without being asked (the owners of its children have been told before);
     ``on_doom()`` when all workers are about to be killed because the program is told to end at once.
+
+    A worker that is still there 3 s after it was to be killed ends the zygote and all others with it, so that nobody
+    waits for ever; with ``patient`` only if that is the zygote's fault, and not the kernel's.
     """
 
     def __init__(
@@ -71,6 +90,7 @@ class Zygote:
         on_up: Callable[[str | None], None],
         on_lost: Callable[[str, str], None],
         on_doom: Callable[[], None],
+        patient: bool = False,
     ) -> None:
         if not sys.platform.startswith("linux"):
             raise UnsupportedPlatform(f"worker processes need Linux; this is {sys.platform}")
@@ -78,9 +98,12 @@ class Zygote:
         self._on_up = on_up
         self._on_lost = on_lost
         self._on_doom = on_doom
+        self._patient = patient
         self._children: dict[int, Child] = {}
+        self._killed: set[int] = set()
         self._next_token = 1
-        self._unsent: deque[tuple[bytes, list[int], Callable[[], None] | None]] = deque()
+        self._unsent: deque[_Request] = deque()
+        self._refused_since: float | None = None
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with contextlib.ExitStack() as undo:
             undo.callback(self._sock.close)
@@ -111,7 +134,7 @@ class Zygote:
         token, self._next_token = self._next_token, self._next_token + 1
         self._children[token] = child
         inheritance = child.inheritance()
-        self._request(("spawn", token, fresh, inheritance.layout()), inheritance.present(), child.handed_over)
+        self._request(("spawn", token, fresh, inheritance.layout()), inheritance.present(), token)
 
     def kill(self, child: Child, signum: int = signal.SIGKILL, *, group: bool = True) -> None:
         """Send a signal to a worker's whole process group, or to it alone; one that is gone already is no error."""
@@ -123,7 +146,11 @@ class Zygote:
 
     def _expect_gone(self, token: int) -> None:
         """Kill a zygote that is stopped or wedged: its workers go with it, and a new one can be started."""
-        if token in self._children and not self._ended.done():
+        if token not in self._children or self._ended.done():
+            return
+        if self._patient and token in self._killed and self._children[token].state() not in "ZX?":
+            self._loop.call_later(_REACTION, self._expect_gone, token)  # the kernel does not let it go (state D)
+        else:
             self._process.kill()
 
     def doom(self) -> None:
@@ -154,9 +181,8 @@ class Zygote:
 
     # -- packets -------------------------------------------------------------------------------------
 
-    def _request(self, words: object, fds: Sequence[int] = (), then: Callable[[], None] | None = None) -> None:
-        packet = (pickle.dumps(words, 5), list(fds), then)
-        self._unsent.append(packet)
+    def _request(self, words: object, fds: Sequence[int] = (), token: int | None = None) -> None:
+        self._unsent.append(_Request(pickle.dumps(words, 5), fds, token))
         if len(self._unsent) == 1:
             self._write()
 
@@ -164,18 +190,38 @@ class Zygote:
         if self._sock.fileno() < 0:
             return
         while self._unsent:
-            packet, fds, then = self._unsent[0]
+            request = self._unsent[0]
             try:
-                socket.send_fds(self._sock, [packet], fds)
+                socket.send_fds(self._sock, [request.packet], request.fds)
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._sock.fileno(), self._write)
                 return
             except ConnectionError:
                 break  # it died: the reader and the watch will say so
+            except OSError as error:
+                if self._is_for_a_while(error):
+                    self._loop.call_later(_AGAIN, self._write)
+                    break
+                self._loop.call_soon(self._cannot_send, request.token, error)
+            else:
+                self._refused_since = None
+                if request.token is not None:
+                    self._children[request.token].handed_over()
             self._unsent.popleft()
-            if then is not None:
-                then()
         self._loop.remove_writer(self._sock.fileno())
+
+    def _is_for_a_while(self, error: OSError) -> bool:
+        """Whether what the kernel does not take now is worth another try."""
+        if error.errno not in _FOR_A_WHILE:
+            return False
+        now = self._loop.time()
+        if self._refused_since is None:
+            self._refused_since = now
+        return now - self._refused_since < _LONGEST_WHILE
+
+    def _cannot_send(self, token: int | None, error: OSError) -> None:
+        if token in self._children:
+            self._tell_exit(token, ExitReport(None, f"its descriptors cannot be sent: {error}", errno=error.errno))
 
     def _readable(self) -> bool:
         space = socket.CMSG_SPACE(4)
@@ -209,11 +255,16 @@ class Zygote:
     def _heard_refused(self, token: int, text: str, number: int | None) -> None:
         self._tell_exit(token, ExitReport(None, text, errno=number))
 
+    def _heard_killed(self, token: int) -> None:
+        if token in self._children:
+            self._killed.add(token)
+
     def _heard_exited(self, token: int, code: int, user: float, system: float, peak: int) -> None:
         self._tell_exit(token, ExitReport(code, _describe(code), user, system, peak * 1024))
 
     def _tell_exit(self, token: int, report: ExitReport) -> None:
         child = self._children.pop(token)
+        self._killed.discard(token)
         if child.owner is not None:
             child.owner.child_exited(report)
 
@@ -239,6 +290,7 @@ class Zygote:
             if child.pid is not None:
                 kill_session(child.pid)
                 child.wait_gone(_LAST_MOMENTS)
+                child.reap()
             reason = f"its zygote (pid {self.pid}) {_describe(status)}"
             self._tell_exit(token, ExitReport(None, reason, with_zygote=True))
         if not self._ended.done():

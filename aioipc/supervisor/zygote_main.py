@@ -7,6 +7,7 @@ SEQPACKET pair; one packet is one request or one report.
                       ("spawn", token, fresh, layout) + descriptors      ("kill", token, signal, whole group)
     zygote → master   ("up", pid)   ("preload-failed", text)
                       ("spawned", token, pid) + a pidfd            ("refused", token, text, errno or None)
+                      ("killed", token)   (a SIGKILL was sent)
                       ("exited", token, exit code, user seconds, system seconds, peak memory in KiB)
 
 End of file from the master means that it is gone: the workers, which see it too, get a second to end by
@@ -178,6 +179,8 @@ class ZygoteProcess:
             elif owner == token:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signum)
+        if signum == signal.SIGKILL:
+            self._report("killed", token)
 
     # -- reports -------------------------------------------------------------------------------------
 
