@@ -7,6 +7,7 @@ Whoever was told to end has ended as planned, however it did: no restart is coun
     otherwise     restart     restart     -
 
 After it was ready, that is a restart that counts against the intensity, and which the strategy may extend to others.
+What has ended several at once, such as the death of their zygote, is one restart.
 Before, it is a failed boot: three in a row, with no replica that is well, are one too many (decision 12). A process
 that could not even be spawned is a failed boot too, but no reason to give up a child that has been ready before: the
 machine is short of something then, and may not be for long.
@@ -23,7 +24,9 @@ from .stopping import give_up
 from .strategies import companions
 
 
-def ended(node: NodeState, key: ProcessKey, code: int | None, why: str, *, never_was: bool = False) -> None:
+def ended(
+    node: NodeState, key: ProcessKey, code: int | None, why: str, *, never_was: bool = False, cause: str = ""
+) -> None:
     """Take note of the end of a process, and decide what is to become of its slot."""
     found = node.find(key)
     if found is None:
@@ -48,7 +51,7 @@ def ended(node: NodeState, key: ProcessKey, code: int | None, why: str, *, never
     elif not comes_back(process.spec, well=well):
         slot.move("EXITED")
     elif process.ready_at is not None:
-        _crashed(node, child, slot, process, why)
+        _crashed(node, child, slot, process, why, cause)
     else:
         _boot_failed(node, child, slot, key, why, never_was=never_was)
 
@@ -58,10 +61,12 @@ def comes_back(spec: ChildSpec, *, well: bool) -> bool:
     return spec.restart == "permanent" or (spec.restart == "transient" and not well)
 
 
-def _crashed(node: NodeState, child: Child, slot: Slot, process: Process, why: str) -> None:
+def _crashed(node: NodeState, child: Child, slot: Slot, process: Process, why: str, cause: str) -> None:
     assert process.ready_at is not None
     pause = slot.backoff.failed(node.now - process.ready_at)
-    if node.intensity.add(node.now):
+    is_counted = cause != "" and cause == node.last_cause
+    node.last_cause = cause
+    if not is_counted and node.intensity.add(node.now):
         slot.move("FATAL")
         spec = node.spec
         text = f"more than {spec.intensity} restarts within {spec.period:g} s; the last to end was {process.key}: {why}"

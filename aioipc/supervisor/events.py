@@ -79,6 +79,8 @@ class Exited:
     """Its exit code, minus the signal that killed it, ``None`` where nobody could learn it."""
     why: str = ""
     """The same in words, and what else is known: out of memory, the end of its standard error."""
+    cause: str = ""
+    """What has ended several at once: all that say the same in a row count as one restart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,8 @@ class NodeState:
     """What children are started with that a command adds: the last one that all were reloaded to."""
     serials: Iterator[int]
     intensity: Intensity
+    last_cause: str = ""
+    """What ended several processes at once, the last time; it is counted already."""
     children: list[Child] = field(default_factory=list)
     now: float = -math.inf
     up: bool = False

@@ -140,7 +140,7 @@ _HANDLERS: dict[type[Event], Callable[[NodeState, Any], None]] = {
     Spawned: starting.spawned,
     SpawnFailed: _spawn_failed,
     Ready: lambda node, event: starting.ready(node, event.key),
-    Exited: lambda node, event: endings.ended(node, event.key, event.code, event.why),
+    Exited: lambda node, event: endings.ended(node, event.key, event.code, event.why, cause=event.cause),
     HeartbeatLost: _heartbeat_lost,
     RetireWanted: rolling.retire,
     NestedReloaded: rolling.nested_reloaded,

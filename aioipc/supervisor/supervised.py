@@ -214,11 +214,11 @@ class Supervised:
         seconds = (time.monotonic() - self.started_at, report.user_seconds, report.system_seconds)
         self.usage = "{:.1f} s, CPU {:.2f} + {:.2f} s".format(*seconds) + f", at most {report.peak_memory >> 20} MiB"
         stderr = process.stderr_tail().rstrip()
-        text = f"it {report.reason}" if not process.kill_reason else report.reason
+        text = report.reason if process.kill_reason or report.with_zygote else f"it {report.reason}"
         self._ended(self.key, Ending(text, report.exitcode, stderr))
         if stderr and not process.was_ready:
             text += f"\n--- end of its stderr ---\n{stderr}"
-        self._post(Exited(self.key, report.exitcode, text))
+        self._post(Exited(self.key, report.exitcode, text, report.reason if report.with_zygote else ""))
 
     # -- sd_notify -------------------------------------------------------------------------------------------
 
