@@ -237,7 +237,7 @@ class Master:
                 _log.info("reloading: %s", changes)
                 await self.supervisor.reload(spec if changes else None)
                 self._spec = spec
-                result = f"reloaded: {changes}"
+                result = f"reloaded: {changes or 'the same services, in new processes'}"
             except (IPCError, OSError, TypeError, ValueError) as error:
                 go_on = "" if isinstance(error, ReloadFailed) else "; all goes on as before"
                 _log.log(self._level, "the reload was given up: %s%s", error, go_on)

@@ -116,7 +116,7 @@ def test_a_master_that_is_added_to(tmp_path: Path) -> None:
         names = [child["name"] for child in json.loads(running.ctl("status", "--json").stdout)["children"]]
         assert names == ["first", "web", "echo", "cache"], "what cannot start is not there"
 
-        assert running.ctl("reload").stdout == "reloaded: nothing changed\n"
+        assert running.ctl("reload").stdout == "reloaded: the same services, in new processes\n"
         (tmp_path / "main.toml").write_text(FILE.partition("[child.faulty]")[0])  # it names what was added, not "first"
         assert running.ctl("reload").returncode == 0
         status = json.loads(running.ctl("status", "--json").stdout)
