@@ -1,4 +1,4 @@
-"""Every Python block of the documentation runs: those of one page in order, in one namespace.
+"""Every Python block of the documentation runs: those of one page in order, in one namespace. TOML is a configuration.
 
 A block under an HTML comment ``<!-- not run: reason -->`` is left out. Links lead somewhere (`make docs` looks at their
 anchors too), the site has all pages, and the reference all names.
@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import aioipc
+from aioipc.supervisor.config import parse_config
 
-from .harness.markdown import program, python_blocks
+from .harness.markdown import blocks, program, python_blocks
 from .harness.scripts import ROOT, run_script
 
 DOCS = ROOT / "docs"
@@ -91,6 +92,14 @@ def test_links(page: Path) -> None:
             target = (page.parent / link).resolve()
             assert target.exists(), link
             assert DOCS not in page.parents or DOCS in target.parents, link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_configurations(page: Path) -> None:
+    """Every TOML block is one of ours that can be read."""
+    for block in blocks(page.read_text(), "toml"):
+        if block.skipped is None:
+            assert parse_config(block.code, directory="/srv").children, f"{page}:{block.line}"
 
 
 def nav_pages(nav: object) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Python blocks of a Markdown page, made into one program that keeps the page's line numbers."""
+"""Fenced blocks of a Markdown page; those of Python made into one program that keeps the page's line numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_FENCE = re.compile(r"^(?P<indent> *)```python\b[^\n]*\n(?P<code>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)\b[^\n]*\n(?P<code>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
+)
 _NOT_RUN = re.compile(r"<!--\s*not run: (?P<reason>.*?)\s*-->\s*$", re.DOTALL)
 
 
@@ -21,8 +23,15 @@ class Block:
 
 def python_blocks(text: str) -> list[Block]:
     """All ```` ```python ```` blocks of a page, in order."""
+    return blocks(text, "python")
+
+
+def blocks(text: str, language: str) -> list[Block]:
+    """All blocks of a page in this language, in order."""
     found = []
     for match in _FENCE.finditer(text):
+        if match["language"] != language:
+            continue
         before = text[: match.start()]
         skipped = _NOT_RUN.search(before)
         indent = len(match["indent"])
