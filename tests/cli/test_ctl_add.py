@@ -95,7 +95,7 @@ def test_a_master_that_is_added_to(tmp_path: Path) -> None:
         web = ("add", "web", "shop:serve", "-w", "2", "-b", "http=tcp://127.0.0.1:0", "-s", f"app_dir={tmp_path}")
         done = running.ctl(*web)
         assert done.stdout.startswith("web: up, 2 of 2 ready; http at tcp://127.0.0.1:"), done
-        added = running.ctl("add", "--json", "echo", "-s", "restart=temporary", "--", "sh", "-c", "echo said; sleep 5")
+        added = running.ctl("add", "--json", "echo", "-s", "restart=temporary", "--", "sh", "-c", "echo said; exec sleep 1000")
         assert (json.loads(added.stdout)["kind"], added.stderr) == ("command", "")
         running.wait_log('"message": "said"')
 
@@ -118,7 +118,8 @@ def test_a_master_that_is_added_to(tmp_path: Path) -> None:
 
         assert running.ctl("reload").stdout == "reloaded: the same services, in new processes\n"
         (tmp_path / "main.toml").write_text(FILE.partition("[child.faulty]")[0])  # it names what was added, not "first"
-        assert running.ctl("reload").returncode == 0
+        done = running.ctl("reload")
+        assert done.returncode == 0, (done, running.log)
         status = json.loads(running.ctl("status", "--json").stdout)
         assert [(child["name"], child["replicas"]) for child in status["children"]] == [
             ("web", 1),
