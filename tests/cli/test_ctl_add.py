@@ -95,7 +95,8 @@ def test_a_master_that_is_added_to(tmp_path: Path) -> None:
         web = ("add", "web", "shop:serve", "-w", "2", "-b", "http=tcp://127.0.0.1:0", "-s", f"app_dir={tmp_path}")
         done = running.ctl(*web)
         assert done.stdout.startswith("web: up, 2 of 2 ready; http at tcp://127.0.0.1:"), done
-        added = running.ctl("add", "--json", "echo", "-s", "restart=temporary", "--", "sh", "-c", "echo said; exec sleep 1000")
+        job = ("sh", "-c", "echo said; exec sleep 1000")
+        added = running.ctl("add", "--json", "echo", "-s", "restart=temporary", "--", *job)
         assert (json.loads(added.stdout)["kind"], added.stderr) == ("command", "")
         running.wait_log('"message": "said"')
 
