@@ -28,6 +28,7 @@ from ..supervisor.boot import Inheritance, apply_settings
 from ..supervisor.control_thread import MasterGone
 from ..supervisor.scoreboard import Scoreboard
 from ..supervisor.serialization import PLAIN, dump, loads
+from ..supervisor.signal_pipe import SignalPipe
 from ..supervisor.worker_signals import take_signals
 from ..wire import pool_protocol as protocol
 from ..wire.framing import Buffer, Frame, FrameDecoder
@@ -83,7 +84,7 @@ class Worker:
         self.reading: threading.Lock = (
             threading.Lock()
         )  # held while the data socket is read: control may have to help out
-        self.wake_control: Callable[[], None] = lambda: None
+        self.signals: SignalPipe = SignalPipe()
         self.notify_loop: Callable[[], None] | None = None
         self.loop: Any = None
         """The event loop, while the main thread is in it."""
@@ -101,11 +102,11 @@ class Worker:
 
     def take_signals(self) -> None:
         """Install our dispositions; SIGTERM, blocked since the fork, is let in."""
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        take_signals({signal.SIGTERM: self._on_terminate, signal.SIGINT: self._on_interrupt}, self._leave_to_child)
+        self.signals.listen()
+        take_signals({signal.SIGTERM: self.on_terminate, signal.SIGINT: self._on_interrupt}, self._leave_to_child)
 
-    def _on_terminate(self, signum: int, frame: FrameType | None) -> None:
-        """Drain: the same as the master's stop, since service managers signal every process of a service."""
+    def on_terminate(self, signum: int, frame: FrameType | None) -> None:
+        """Handle SIGTERM by a drain, as the master's stop: service managers signal every process of a service."""
         self.drain()
 
     def _on_interrupt(self, signum: int, frame: FrameType | None) -> None:
@@ -116,7 +117,7 @@ class Worker:
     def drain(self) -> None:
         """Start nothing more, finish what runs, and end; callable from any thread and from a signal handler."""
         self.draining = True
-        self.wake_control()
+        self.signals.wake_up()
 
     def break_in(self, number: int) -> None:
         """Raise into the sync task that the main thread is in, once."""
@@ -170,7 +171,7 @@ class Worker:
         """Block until there are tasks to run, or the worker is to stop or to drain; raises MasterGone."""
         if self.spin and self._spin():
             return
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)  # a task may have taken it away
+        self.signals.listen()  # a task may have taken it away
         while not (self.receive() or self.pending or self.stopping or self.draining):
             for fd, _ in self._poller.poll():
                 if fd == self._wake:

@@ -96,6 +96,8 @@ class AsyncPhase:
         self._beat()
         self._begin(first, self._run(first, begun))
         self._notified()  # what was cancelled before there was a loop to be told
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            worker.signals.join_loop()
         try:
             await self._over
         finally:
@@ -106,6 +108,7 @@ class AsyncPhase:
             if self._tasks:
                 await asyncio.wait(self._tasks.values())
             loop.remove_writer(worker.data.fileno())
+            worker.signals.leave_loop()
 
     # -- what comes in -------------------------------------------------------------------------------
 
@@ -279,6 +282,7 @@ class AsyncPhase:
 
     def _beat(self) -> None:
         self._worker.scoreboard.loop_beat()
+        self._worker.signals.keep_listening()
         self._timer = self._loop.call_later(self._beat_every, self._beat)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from .._sys import failpoints
@@ -21,17 +22,34 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 
+_INSIST_AFTER = 0.01
+_INSIST_EVERY = 1.0
+
+
 class WorkerControl(ControlThread):
     """Hears what must be heard at once: CANCEL and NUDGE, CREDIT for streams, a drain."""
 
     def __init__(self, worker: Worker) -> None:
-        super().__init__(worker.control, worker.scoreboard, worker.settings["heartbeat_timeout"])
+        super().__init__(worker.control, worker.signals, worker.scoreboard, worker.settings["heartbeat_timeout"])
         self._worker = worker
         self._main = threading.main_thread().ident
         self._told_drain = False
-        worker.wake_control = self.wake_up
+        self._insist_at = float("inf")
+        self._pause = _INSIST_AFTER
+
+    def _due(self) -> float:
+        return self._insist_at
+
+    def _hear(self, numbers: bytes) -> None:
+        worker = self._worker
+        if signal.SIGTERM in numbers and signal.getsignal(signal.SIGTERM) == worker.on_terminate:
+            worker.draining = True
+        if any(numbers):  # handlers that came too late for the sleep of the main thread run now
+            worker.wake_main()
+            self._notify_loop()
 
     def _look(self) -> None:
+        self._insist()
         if self._worker.draining and not self._told_drain:
             self._drain()
 
@@ -52,10 +70,29 @@ class WorkerControl(ControlThread):
         """
         worker = self._worker
         worker.cancelled.add(number)
-        if worker.running == number and self._main is not None:
+        if worker.running == number:
+            self._interrupt()
+        else:
+            self._notify_loop()
+
+    def _interrupt(self) -> None:
+        """Break into the task that runs, where it was cancelled."""
+        self._insist_at, self._pause = 0.0, _INSIST_AFTER
+        self._insist()
+
+    def _insist(self) -> None:
+        """Send SIGINT again, ever less often, until its handler was there: that which comes between a bytecode and a
+        system call does not interrupt the call. Where the task must not be broken into, it will look by itself.
+        """
+        if (now := time.monotonic()) < self._insist_at:
+            return
+        worker = self._worker
+        if self._main is not None and worker.interruptible and worker.running in worker.cancelled:
             signal.pthread_kill(self._main, signal.SIGINT)
-        elif worker.notify_loop is not None:
-            worker.notify_loop()
+            self._insist_at = now + self._pause
+            self._pause = min(2 * self._pause, _INSIST_EVERY)
+        else:
+            self._insist_at = float("inf")
 
     def _credit(self, number: int, items: int) -> None:
         """Let a stream go on; one that has just ended needs nothing."""
@@ -64,7 +101,7 @@ class WorkerControl(ControlThread):
             return
         outflow.credit(items)
         if worker.notify_loop is not None:
-            worker.notify_loop()
+            self._notify_loop()
         else:
             worker.wake_main()
 
@@ -72,6 +109,11 @@ class WorkerControl(ControlThread):
         self._told_drain = True
         failpoints.hit("draining")
         self._give_back(protocol.DRAINING)
+
+    def _notify_loop(self) -> None:
+        """Have the event loop, if the main thread is in it, look at what has changed."""
+        if (notify := self._worker.notify_loop) is not None:  # until it leaves, which may be now
+            notify()
 
     def _give_back(self, kind: int) -> None:
         """Send the results that wait for company and name the tasks that have not been started."""
@@ -91,15 +133,14 @@ class WorkerControl(ControlThread):
             self.send(protocol.encode_results(results))
         self.send(protocol.encode_plain(kind, slots[::-1]))
         worker.wake_main()
-        if worker.notify_loop is not None:
-            worker.notify_loop()
+        self._notify_loop()
 
     def _stop_politely(self) -> None:
         worker = self._worker
         worker.orphaned = worker.draining = True
-        if worker.running and self._main is not None:
+        if worker.running:
             worker.cancelled.add(worker.running)
-            signal.pthread_kill(self._main, signal.SIGINT)
-        elif worker.notify_loop is not None:
-            worker.notify_loop()
+            self._interrupt()
+        else:
+            self._notify_loop()
         worker.wake_main()

@@ -1,12 +1,11 @@
 """The second thread of a child process of ours: hears the master while the main thread is busy, and beats.
 
-It sleeps in poll(2) and wakes for what the master says on the control socket, for a SIGTERM (the handler in the main
-thread only writes to a pipe), for its heartbeat, and for the end of file that says that the master is gone.
+It sleeps in poll(2) and wakes for what the master says on the control socket, for signals, at once and whatever the
+main thread does, for its heartbeat, and for the end of file that says that the master is gone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -17,10 +16,12 @@ import traceback
 
 from ..wire.framing import CONTROL_SCRATCH, Buffer, Frame, FrameDecoder
 from .scoreboard import Scoreboard
+from .signal_pipe import SignalPipe
 
 LEAST_BEAT = 2.0
 """Seconds between two beats at least, so that an idle process stays idle."""
 _ORPHAN_GRACE = 0.5
+_ORPHAN_PAUSE = 0.05
 
 
 class MasterGone(Exception):
@@ -30,13 +31,15 @@ class MasterGone(Exception):
 class ControlThread(threading.Thread):
     """Serves the control socket; a daemon, so that it never holds up the exit of the process."""
 
-    def __init__(self, control: socket.socket, scoreboard: Scoreboard, heartbeat_timeout: float) -> None:
+    def __init__(
+        self, control: socket.socket, signals: SignalPipe, scoreboard: Scoreboard, heartbeat_timeout: float
+    ) -> None:
         super().__init__(name="aioipc-control", daemon=True)
         self.beat_every: float = max(LEAST_BEAT, heartbeat_timeout / 4)
         """Seconds between two beats."""
         self._control = control
         self._scoreboard = scoreboard
-        self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._signals = signals
         self._decoder = FrameDecoder(CONTROL_SCRATCH)
 
     def start(self) -> None:
@@ -51,14 +54,14 @@ class ControlThread(threading.Thread):
         """Serve until the process ends or the master is gone."""
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
+        poller.register(self._signals, select.POLLIN)
         try:
             while True:
                 pause = min(self.beat_every, max(0.0, self._due() - time.monotonic()))
                 ready = [fd for fd, _ in poller.poll(pause * 1000)]
                 self._scoreboard.beat()
-                if self._wake in ready:
-                    os.read(self._wake, 64)
+                if self._signals.fileno() in ready:
+                    self._hear(self._signals.read())
                 self._look()
                 if self._control.fileno() in ready:
                     self._receive()
@@ -67,11 +70,6 @@ class ControlThread(threading.Thread):
         except BaseException:  # without this thread the process would be deaf
             traceback.print_exc()
             os._exit(1)
-
-    def wake_up(self) -> None:
-        """Have it look at what has changed; callable from any thread and from a signal handler."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._woken, b"!")
 
     def send(self, pieces: list[Buffer]) -> None:
         """Send a frame on the control socket; to be called in this thread."""
@@ -87,8 +85,11 @@ class ControlThread(threading.Thread):
 
     def _end_as_orphan(self) -> None:
         """Stop what runs, politely, and end: the master is gone. (The zygote kills who does not.)"""
+        until = time.monotonic() + _ORPHAN_GRACE
         self._stop_politely()
-        threading.Event().wait(_ORPHAN_GRACE)
+        while time.monotonic() < until:
+            time.sleep(_ORPHAN_PAUSE)
+            self._insist()
         os._exit(1)
 
     # -- for those who know what there is to do ------------------------------------------------------
@@ -100,9 +101,16 @@ class ControlThread(threading.Thread):
     def _look(self) -> None:
         """See what has changed: called after each sleep."""
 
+    def _hear(self, numbers: bytes) -> None:
+        """Act on signals that have come; the handlers may be late. A number may be 0, which is none."""
+        raise NotImplementedError
+
     def _obey(self, frame: Frame) -> None:
         """Do what the master says."""
         raise NotImplementedError
+
+    def _insist(self) -> None:
+        """Say again to the main thread what it may not have heard."""
 
     def _stop_politely(self) -> None:
         """Have the main thread end by itself; it has half a second."""

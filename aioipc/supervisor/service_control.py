@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class ServiceControl(ControlThread):
     """Hears STOP, DUMP, SHOW_STACKS and ASSUME_READY."""
 
     def __init__(self, process: ServiceProcess, heartbeat_timeout: float) -> None:
-        super().__init__(process.control_socket, process.scoreboard, heartbeat_timeout)
+        super().__init__(process.control_socket, process.signals, process.scoreboard, heartbeat_timeout)
         self._process = process
 
     def _due(self) -> float:
@@ -39,6 +40,13 @@ class ServiceControl(ControlThread):
         if time.monotonic() >= process.hard_deadline:
             _say("aioipc: this process did not end by its deadline\n")
             os._exit(EXIT_DEADLINE)
+
+    def _hear(self, numbers: bytes) -> None:
+        process = self._process
+        if signal.SIGTERM in numbers and signal.getsignal(signal.SIGTERM) == process.on_terminate:
+            process.terminated = True
+        if any(numbers):
+            process.tell_loop(_nothing)  # handlers that came too late for the sleep of the main thread run now
 
     def _obey(self, frame: Frame) -> None:
         process = self._process
@@ -56,6 +64,10 @@ class ServiceControl(ControlThread):
 
     def _stop_politely(self) -> None:
         self._process.orphan()
+
+
+def _nothing() -> None:
+    """Wake the loop."""
 
 
 def _say(text: str) -> None:

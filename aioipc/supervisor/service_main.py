@@ -94,6 +94,7 @@ def _serve(inheritance: Inheritance, saved_stderr: int, settings: dict[str, Any]
 
     set_process_title(settings["title"])
     process = ServiceProcess(inheritance, saved_stderr, settings, data)
+    process.signals.listen()
     take_signals({signal.SIGTERM: process.on_terminate}, process.leave_to_child)
     sender: LogSender | None = None
     if inheritance.logs >= 0:

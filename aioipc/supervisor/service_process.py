@@ -24,6 +24,7 @@ from .boot import Inheritance, release_stderr
 from .link import FrameLink
 from .scoreboard import Scoreboard
 from .service_control import CANCEL_TIME, ServiceControl
+from .signal_pipe import SignalPipe
 
 EXIT_TIME = 5.0
 """Seconds that a process gets to end after its function has, where nobody has asked it to stop."""
@@ -56,6 +57,7 @@ class ServiceProcess:
         self._saved_stderr = saved_stderr
         self._data = data
         self.control_socket: socket.socket = socket.socket(fileno=inheritance.control)
+        self.signals: SignalPipe = SignalPipe()
         self.control: ServiceControl = ServiceControl(self, settings["heartbeat_timeout"])
         self._asked = asyncio.Event()
         self._main: asyncio.Task[Any] | None = None
@@ -74,7 +76,7 @@ class ServiceProcess:
     def on_terminate(self, signum: int, frame: FrameType | None) -> None:
         """Handle SIGTERM: the same as the master's STOP, since service managers signal every process of a service."""
         self.terminated = True
-        self.control.wake_up()
+        self.signals.wake_up()
 
     def leave_to_child(self) -> None:
         """Close what is the service's, in a process that it has forked."""
@@ -102,9 +104,10 @@ class ServiceProcess:
 
     def tell_loop(self, callback: Any) -> None:
         """Have the loop do something; where there is none, there is nothing to do."""
-        if self.loop is not None:
+        loop = self.loop  # which may end at any moment
+        if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has just been closed
-                self.loop.call_soon_threadsafe(callback)
+                loop.call_soon_threadsafe(callback)
 
     # -- the life of the loop ------------------------------------------------------------------------
 
@@ -115,6 +118,8 @@ class ServiceProcess:
         self._data.setblocking(False)
         self._link = FrameLink(loop, self._data, self._refuse, self._ignore, scratch=1024)
         self.scoreboard.loop_runs(True)
+        if not isinstance(loop, asyncio.SelectorEventLoop):
+            self.signals.join_loop()
         self._beat()
         if self.is_stopping:  # asked for before there was a loop to be told
             self._stop_now()
@@ -129,6 +134,7 @@ class ServiceProcess:
         self.is_stopping = True
         self.expect_exit()
         self.loop = None
+        self.signals.leave_loop()
         self.scoreboard.loop_runs(False)
         for timer in (self._timer, self._beat_timer, self._status_timer):
             if timer is not None:
@@ -138,7 +144,7 @@ class ServiceProcess:
     def expect_exit(self) -> None:
         """Have the process end soon, whatever it does; may be called again."""
         self.hard_deadline = min(self.hard_deadline, time.monotonic() + EXIT_TIME)
-        self.control.wake_up()
+        self.signals.wake_up()
 
     def to_loop_time(self, moment: float) -> float:
         """Return a moment of the monotonic clock as the loop counts it."""
@@ -147,6 +153,7 @@ class ServiceProcess:
 
     def _beat(self) -> None:
         self.scoreboard.loop_beat()
+        self.signals.keep_listening()
         self._beat_timer = asyncio.get_running_loop().call_later(self.control.beat_every, self._beat)
 
     # -- stopping ------------------------------------------------------------------------------------

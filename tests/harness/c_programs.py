@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 
-def compile_c(source: str, directory: Path, name: str = "program") -> Path:
-    """Compile a program and return its path; skip the test where there is no gcc."""
+def compile_c(source: str, directory: Path, name: str = "program", *, shared: bool = False) -> Path:
+    """Compile a program, or a shared library, and return its path; skip the test where there is no gcc."""
     if shutil.which("gcc") is None:
         pytest.skip("there is no gcc to compile a C program with")
     program = directory / name
     program.with_suffix(".c").write_text(source)
     command = ["gcc", "-Wall", "-Werror", "-O1", "-o", str(program), str(program.with_suffix(".c")), "-lrt", "-pthread"]
+    if shared:
+        command += ["-shared", "-fPIC"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     return program
