@@ -30,7 +30,7 @@ format: $(VENV)/.lint
 docs: $(VENV)/.docs         ## the documentation as a site, in site/; a broken link fails
 	$(BIN)/zensical build --strict --clean
 
-bench: $(VENV)/.bench       ## the pool beside its peers (SUITE=channels: pipes; ARGS="--quick" for a first look)
+bench: $(VENV)/.bench       ## the pool beside its peers (SUITE=channels: pipes, prefork: servers; ARGS="--quick" for a first look)
 	$(BIN)/python -m benchmarks $(SUITE) $(ARGS)
 
 $(VENV)/bin/python:

@@ -1,1 +1,1 @@
-"""aioipc beside its peers, in one run: ``python -m benchmarks pool``, ``python -m benchmarks channels``."""
+"""aioipc beside its peers, in one run: ``python -m benchmarks pool``, ``channels`` or ``prefork``."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks pool|channels [--quick] [--json FILE] [--case NAME]... [--peer NAME]...``"""
+"""``python -m benchmarks pool|channels|prefork [--quick] [--json FILE] [--case NAME]... [--peer NAME]...``"""
 
 from __future__ import annotations
 

@@ -8,11 +8,20 @@ from typing import Any
 
 from .entry import OURS
 
-Measure = Callable[[Any, float], Awaitable[float]]
-
 
 class Unable(Exception):
     """The peer has no way to do that."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a measurement gives that is good for several cases: their figures by name, and what there is to say."""
+
+    values: Mapping[str, float]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+Measure = Callable[[Any, float], Awaitable[float | Figures]]
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement, which returns one figure.
+    """One measurement, which returns one figure; or `Figures`, for itself and the cases that are a ``part_of`` it.
 
     ``size`` says how much there is to do: a number of tasks or messages, or the seconds to watch; ``quick_size``
     is that of a first look. The target is a ratio to the best peer (to the best of the ``rivals`` where some are
@@ -46,13 +55,14 @@ class Case:
     only: tuple[str, ...] = ()
     cap: float = 60
     ours: str = OURS
+    part_of: str = ""
     goals: Mapping[str, Goal] = field(default_factory=dict)
 
     def goal(self, ours: str) -> Goal:
         """What is wanted of one of ours."""
         return self.goals.get(ours) or Goal(self.target, self.rivals)
 
-    async def run(self, peer: Any, size: float) -> float:
+    async def run(self, peer: Any, size: float) -> float | Figures:
         """Measure once, in the process that was made for it."""
         return await self.measure(peer, size)
 

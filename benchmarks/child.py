@@ -11,9 +11,10 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.case import Case, Unable
+from benchmarks.case import Case, Figures, Unable
 from benchmarks.entry import Entry
 from benchmarks.suites import SUITES
 
@@ -23,13 +24,14 @@ SECONDS_TO_STOP = 5
 async def main(entry: Entry, case: Case, size: float, path: Path) -> None:
     peer = entry.make()
     try:
-        answer: dict[str, object] = {"value": await case.run(peer, size)}
+        found = await case.run(peer, size)
+        answer: dict[str, object] = asdict(found) if isinstance(found, Figures) else {"values": {case.name: found}}
     except Unable as error:
         answer = {"unable": str(error)}
     except Exception as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     path.write_text(json.dumps(answer))  # noqa: ASYNC240 - nothing else runs any more
-    if "value" in answer:
+    if "values" in answer:
         with contextlib.suppress(Exception):
             await asyncio.wait_for(case.end(peer), SECONDS_TO_STOP)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,11 @@ from rich.console import Console
 from .case import Case
 from .entry import Entry
 from .report import Report, show, write_json
-from .runner import adopt_orphans, measure
+from .runner import Outcome, adopt_orphans, measure
 from .suites import Suite
 from .verdict import Round
 
-ROUNDS, QUICK_ROUNDS = 5, 1
+QUICK_ROUNDS = 1
 _progress = Console(stderr=True, highlight=False)
 
 
@@ -42,22 +43,27 @@ def _installed(suite: Suite, names: list[str]) -> Iterator[Entry]:
 
 
 def _measure_all(suite: Suite, cases: list[Case], entries: list[Entry], quick: bool) -> Iterator[Round]:
-    rounds = QUICK_ROUNDS if quick else ROUNDS
+    wholes = [suite.cases[name] for name in dict.fromkeys(case.part_of or case.name for case in cases)]
     plan = [
         (number, case, entry.name)
-        for number in range(1, rounds + 1)
-        for case in cases
+        for number in range(1, (QUICK_ROUNDS if quick else suite.rounds) + 1)
+        for case in wholes
         for entry in entries
         if (not case.only or entry.name in case.only) and (not entry.only or case.name in entry.only)
     ]
-    for done, (number, case, peer) in enumerate(plan, 1):
+    for done, (number, whole, peer) in enumerate(plan, 1):
         started = time.monotonic()
-        outcome = measure(suite.name, peer, case.name, case.quick_size if quick else case.size, case.cap)
+        found = measure(suite.name, peer, whole.name, whole.quick_size if quick else whole.size, whole.cap)
         seconds = time.monotonic() - started
-        figure = outcome.note or f"{outcome.value:,.1f} {case.unit}"
-        _progress.print(
-            f"[{done}/{len(plan)}] round {number}: {case.name}, {peer}: {figure} ({seconds:.1f} s)",
-            markup=False,
-            soft_wrap=True,
-        )
-        yield Round(number, case.name, peer, outcome.value, outcome.note, seconds)
+        for case in cases:
+            if whole.name in (case.name, case.part_of):
+                outcome = found[case.name]
+                what = f"{case.name}, {peer}: {_told(case, outcome)} ({seconds:.1f} s)"
+                _progress.print(f"[{done}/{len(plan)}] round {number}: {what}", markup=False, soft_wrap=True)
+                yield Round(number, case.name, peer, outcome.value, outcome.note, seconds)
+
+
+def _told(case: Case, outcome: Outcome) -> str:
+    if outcome.value is None or math.isinf(outcome.value):
+        return outcome.note
+    return f"{outcome.value:,.1f} {case.unit}{f': {outcome.note}' if outcome.note else ''}"

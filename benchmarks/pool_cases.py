@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .case import Case, Unable
+from .case import Case, Figures, Unable
 from .functions import echo, noop
 from .killing import time_to_recover
 from .peers.base import WORKERS, Peer
@@ -22,7 +22,7 @@ class PoolCase(Case):
     concurrency: int | None = None
     is_stopped: bool = True
 
-    async def run(self, peer: Peer, size: float) -> float:
+    async def run(self, peer: Peer, size: float) -> float | Figures:
         await peer.start(self.concurrency)
         return await self.measure(peer, size)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,21 @@ _CHILD = (sys.executable, "-W", "ignore", "-m", "benchmarks.child")
 
 @dataclass(frozen=True)
 class Outcome:
-    """One measurement. ``value`` is None where there is none; ``note`` says why."""
+    """What came of one case. ``value`` is None where there is none; ``note`` says why, or what else there is to say."""
 
     value: float | None
     note: str = ""
+
+
+class Outcomes(dict[str, Outcome]):
+    """What came of one measurement, by case; where it failed, it did so for each."""
+
+    def __init__(self, found: Mapping[str, Outcome], failure: str = "") -> None:
+        super().__init__(found)
+        self._failure = failure
+
+    def __missing__(self, case: str) -> Outcome:
+        return Outcome(None, self._failure or "none: it gives no such figure")
 
 
 def adopt_orphans() -> None:
@@ -35,7 +47,7 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def measure(suite: str, peer: str, case: str, size: float, cap: float) -> Outcome:
+def measure(suite: str, peer: str, case: str, size: float, cap: float) -> Outcomes:
     """Run the child; its standard output is ours no more, its standard error is read when it fails."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
         answer, errors = Path(directory, "answer"), Path(directory, "errors")
@@ -55,7 +67,7 @@ def measure(suite: str, peer: str, case: str, size: float, cap: float) -> Outcom
             finally:  # also when the user interrupts us
                 _kill_session(child)
                 _end_children()  # before their directory goes
-        return _outcome(answer, errors, late, cap)
+        return _outcomes(answer, errors, late, cap)
 
 
 def _wait(child: subprocess.Popen[bytes], cap: float) -> bool:
@@ -72,16 +84,20 @@ def _kill_session(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _outcome(answer: Path, errors: Path, late: bool, cap: float) -> Outcome:
+def _outcomes(answer: Path, errors: Path, late: bool, cap: float) -> Outcomes:
     if not answer.exists():
         lines = errors.read_text(errors="replace").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "")
-        return Outcome(None, f"hangs: no end within {cap:g} s" if late else f"failed: {last}")
+        return Outcomes({}, f"hangs: no end within {cap:g} s" if late else f"failed: {last}")
     found = json.loads(answer.read_text())
-    if "value" not in found:
-        return Outcome(None, f"none: {found['unable']}" if "unable" in found else f"failed: {found['error']}")
-    value = float(found["value"])
-    return Outcome(value, "never" if math.isinf(value) else "")
+    if "values" not in found:
+        return Outcomes({}, f"none: {found['unable']}" if "unable" in found else f"failed: {found['error']}")
+    notes = found.get("notes", {})
+    return Outcomes({case: _outcome(float(value), notes.get(case, "")) for case, value in found["values"].items()})
+
+
+def _outcome(value: float, note: str) -> Outcome:
+    return Outcome(value, "never" if math.isinf(value) else note)
 
 
 def _end_children() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import channel_cases, channel_peers, peers, pool_cases
+from . import channel_cases, channel_peers, peers, pool_cases, prefork_cases, prefork_peers
 from .case import Case
 from .entry import Entry
 
@@ -18,11 +18,14 @@ class Suite:
     title: str
     cases: Mapping[str, Case]
     entries: Mapping[str, Entry]
+    rounds: int = 5
 
 
 POOL = Suite("pool", "process pools, two workers each", pool_cases.CASES, peers.ENTRIES)
 CHANNELS = Suite(
     "channels", "pipes, sockets, queues, semaphores and memory", channel_cases.CASES, channel_peers.ENTRIES
 )
+# One round: what is counted in it are requests that failed, and of those a median would say little.
+PREFORK = Suite("prefork", "HTTP servers, reloaded under load", prefork_cases.CASES, prefork_peers.ENTRIES, rounds=1)
 
-SUITES = {suite.name: suite for suite in (POOL, CHANNELS)}
+SUITES = {suite.name: suite for suite in (POOL, CHANNELS, PREFORK)}

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ async def app(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send
             await send({"type": f"{message['type']}.complete"})
         await send({"type": "lifespan.shutdown.complete"})
         return
-    length = 0
-    while (message := await receive()).get("more_body") or message["type"] == "http.request":
-        length += len(message["body"])
-        if not message.get("more_body"):
-            break
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
     if scope["path"] == "/slow":
         await asyncio.sleep(0.1)
     body = b"%d %d" % (os.getpid(), length)
@@ -86,6 +86,24 @@ def seconds_left(worker: aioipc.WorkerContext) -> float | None:
     return None if math.isinf(left) else max(left, 0.0)
 
 
+def linger(worker: aioipc.WorkerContext) -> float:
+    """How long to wait for one more request: LINGER, or half of what is left."""
+    left = seconds_left(worker)
+    return LINGER if left is None else min(LINGER, left / 2)
+
+
+async def stop_accepting(servers: Iterable[Any]) -> None:
+    """Close servers, and lose nobody: asyncio's own loop drops whoever was accepted right before ``Server.close``."""
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())  # on uvloop, which drops nobody, this does nothing
+    for _ in range(10):  # turns of the loop, in which they become connections
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()
+
+
 async def serve_uvicorn(worker: aioipc.WorkerContext) -> None:
     """Serve the application by uvicorn (0.30 or later)."""
     import uvicorn
@@ -99,11 +117,9 @@ async def serve_uvicorn(worker: aioipc.WorkerContext) -> None:
             await worker.ready()
             ticking = asyncio.create_task(super().main_loop())  # it keeps the Date header right
             await worker.stopping()
-            for listening in self.servers:
-                listening.close()
+            await stop_accepting(self.servers)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LINGER):
-                    await asyncio.sleep(0.05)  # the last that were accepted get to be connections
+                async with asyncio.timeout(linger(worker)):
                     while self.server_state.connections:  # noqa: ASYNC110 - nothing tells of their end
                         await asyncio.sleep(0.02)
             self.config.timeout_graceful_shutdown = seconds_left(worker)
@@ -127,9 +143,8 @@ async def serve_hypercorn(worker: aioipc.WorkerContext) -> None:
         """What hypercorn waits for between its start, with the lifespan, and its shutdown."""
         await worker.ready()
         await worker.stopping()
-        for listening in servers:
-            listening.close()
-        await asyncio.sleep(LINGER)  # it tells nobody how many connections there are
+        await stop_accepting(servers)
+        await asyncio.sleep(linger(worker))  # it tells nobody how many connections there are
         config.graceful_timeout = seconds_left(worker)
 
     with servers_made() as servers:
@@ -158,13 +173,13 @@ def servers_made() -> Iterator[list[asyncio.Server]]:
 
 async def demonstrate(server: str, reloads: int, with_wrk: bool) -> dict[str, Any]:
     """Run two workers, have clients ask while they are replaced, and return what has come of it."""
-    from http_load import load
+    from http_load import Tally, load
 
     print(f"{server}: two workers, {reloads} reloads", flush=True)
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as directory, running(server, Path(directory)) as (master, host, port):
 
-        async def reload_again_and_again() -> None:
+        async def reload_again_and_again(_: Tally) -> None:
             for number in range(1, reloads + 1):
                 started = time.monotonic()
                 await asyncio.to_thread(master.request, "reload", timeout=60)

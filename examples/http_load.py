@@ -207,7 +207,7 @@ def _pieces(request: bytes) -> Iterable[bytes]:
 
 
 async def load(
-    host: str, port: int, during: Callable[[], Awaitable[None]], counts: dict[str, int] = CLIENTS
+    host: str, port: int, during: Callable[[Tally], Awaitable[None]], counts: dict[str, int] = CLIENTS
 ) -> tuple[Tally, float]:
     """Have clients ask for as long as ``during`` takes; returns what has come of it, and how many seconds it took."""
     tally = Tally()
@@ -217,7 +217,7 @@ async def load(
         for client in clients(host, port, tally, counts):
             group.create_task(client.run(is_over.is_set))
         try:
-            await during()
+            await during(tally)
         finally:
             is_over.set()
     return tally, time.monotonic() - started
@@ -240,7 +240,7 @@ async def main(address: str | None, seconds: float) -> None:
             server = await stack.enter_async_context(await asyncio.start_server(answer, "127.0.0.1", 0))
             address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         host, _, port = address.rpartition(":")
-        tally, took = await load(host, int(port), lambda: asyncio.sleep(seconds))
+        tally, took = await load(host, int(port), lambda _: asyncio.sleep(seconds))
         print(f"{address}: {tally.answered / took:,.0f} requests/s; {tally}")
 
 

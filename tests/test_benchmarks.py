@@ -13,6 +13,7 @@ from benchmarks.case import Case, Goal
 from benchmarks.channel_peers import ENTRIES as ENTRIES_OF_CHANNELS
 from benchmarks.channel_peers.base import cut
 from benchmarks.entry import Entry
+from benchmarks.runner import Outcome, Outcomes
 from benchmarks.verdict import Round, Summary, judge, summarise
 
 from .harness.scripts import run_script
@@ -54,6 +55,23 @@ def test_every_mechanism_is_measured(tmp_path: Path) -> None:
     rounds = json.loads(path.read_text())["rounds"]
     assert {each["peer"] for each in rounds} == set(peers)
     assert [each for each in rounds if each["note"]] == []
+
+
+def test_a_server_is_reloaded_and_several_figures_come_of_one_measurement(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    chosen = ["--peer", "aioipc", "--case", "failed", "--case", "reload"]
+    run_script(PROGRAM, "prefork", "--quick", *chosen, "--json", str(path), timeout=55).check()
+    failed, reload = json.loads(path.read_text())["rounds"]
+    assert (failed["case"], failed["value"], failed["note"]) == ("failed", 0, "")
+    assert reload["case"] == "reload"
+    assert reload["value"] > 0
+    assert reload["seconds"] == failed["seconds"]
+
+
+def test_a_measurement_that_failed_did_so_for_each_of_its_figures() -> None:
+    outcomes = Outcomes({"speed": Outcome(1.5)})
+    assert (outcomes["speed"].value, outcomes["other"].value) == (1.5, None)
+    assert Outcomes({}, "hangs: no end within 9 s")["other"].note == "hangs: no end within 9 s"
 
 
 def test_names_are_checked() -> None:
