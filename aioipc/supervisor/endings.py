@@ -8,7 +8,8 @@ Whoever was told to end has ended as planned, however it did: no restart is coun
 
 After it was ready, that is a restart that counts against the intensity, and which the strategy may extend to others.
 What has ended several at once, such as the death of their zygote, is one restart.
-Before, it is a failed boot: three in a row, with no replica that is well, are one too many (decision 12). A process
+Before, it is a failed boot: three in a row, with no replica that is well, are one too many (decision 12); while a
+supervisor starts, also with one that is well, or the start would never end. A process
 that could not even be spawned is a failed boot too, but no reason to give up a child that has been ready before: the
 machine is short of something then, and may not be for long.
 """
@@ -104,8 +105,8 @@ def _boot_failed(node: NodeState, child: Child, slot: Slot, key: ProcessKey, why
         roll_failed(node, child, why, at_once=not child.spec.surge)
         return
     slot.boot_failures += 1
-    hopeless = slot.boot_failures >= BOOT_BUDGET and not child.ready and not (never_was and child.proven)
-    if not hopeless:
+    others_serve = child.ready > 0 and (node.up or child.started or child.tolerated)
+    if slot.boot_failures < BOOT_BUDGET or others_serve or (never_was and child.proven):
         slot.move("BACKOFF")
         return
     slot.move("FATAL")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .actions import Action, Report
-from .backoff import BackOff
+from .backoff import BOOT_BUDGET, BackOff
 from .events import Failure, ProcessKey, Reload
 from .intensity import Intensity
 from .spec import ChildSpec, SupervisorSpec
@@ -191,6 +191,11 @@ class Child:
     def unavailable(self) -> int:
         """How many of its slots are on their way to be RUNNING again."""
         return sum(self.wants(slot) and slot.state not in ("RUNNING", "EXITED", "FATAL") for slot in self.slots)
+
+    @property
+    def cannot_start(self) -> bool:
+        """Whether a replica has died before it was ready so often that there is no point in waiting for it."""
+        return any(self.wants(slot) and slot.boot_failures >= BOOT_BUDGET for slot in self.slots)
 
     @property
     def condition(self) -> Literal["starting", "up", "failed", "down"]:

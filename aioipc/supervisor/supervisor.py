@@ -201,37 +201,40 @@ class Supervisor:
         child = driver.tree.root.state.children[-1]
         try:
             if spec.gate:
-                await self._until(driver, lambda: child.condition != "starting")
+                await self._until(driver, lambda: child.condition != "starting" or child.cannot_start)
             self._raise_boot_failure(driver, (spec.name,), child)
         except BaseException:
-            if child in driver.tree.root.state.children and not driver.tree.root.state.stopping:
+            root = driver.tree.root.state
+            if child in root.children and child.goal != "deleted" and not root.stopping:
                 driver.command(DeleteChild(spec.name))
             raise
 
     async def terminate_child(self, name: str) -> None:
-        """Stop a child; returns when its processes are gone. It stays down until `restart_child`.
+        """Stop a child; returns when its processes of now are gone. It stays down until `restart_child`.
 
         Raises LookupError where there is none, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
         """
         driver, path, child = self._find(name)
+        old = {process.key for process in child.processes()}
         driver.command(TerminateChild(path[-1]), path[:-1])
-        await self._until(driver, lambda: not child.processes())
+        await self._until(driver, lambda: not any(process.key in old for process in child.processes()))
 
     async def restart_child(self, name: str) -> None:
         """Start a child that is down or has failed; replace the processes of one that runs, as in a reload.
 
-        Returns when what is new is ready and what was there is gone. Raises WorkerBootError where it cannot get ready
-        (what ran goes on then, and it is tried again after a while), LookupError where there is no such child,
-        ClosedResourceError once the supervisor stops. Cancelled: it goes on.
+        A process that is being started is new enough. Returns when what is new is ready and what was there is gone.
+        Raises WorkerBootError where it cannot get ready (what ran goes on then, and it is tried again after a while),
+        LookupError where there is no such child, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
         """
         driver, path, child = self._find(name)
-        old = {process.key for process in child.processes()}
+        old = {process.key for process in child.processes() if process.state != "STARTING"}
         driver.problems.pop(path, None)
         driver.command(RestartChild(path[-1]), path[:-1])
 
         def is_done() -> bool:
             left = any(process.key in old for process in child.processes())
-            return path in driver.problems or child.condition in ("failed", "down") or (not left and _is_settled(child))
+            is_over = path in driver.problems or child.cannot_start or child.condition in ("failed", "down")
+            return is_over or (not left and _is_settled(child))
 
         await self._until(driver, is_done)
         self._raise_boot_failure(driver, path, child)
@@ -274,15 +277,16 @@ class Supervisor:
         ValueError for a wrong number, ClosedResourceError once the supervisor stops. Cancelled: it goes on.
         """
         driver, path, child = self._find(name)
-        driver.problems.pop(path, None)
         driver.command(Scale(path[-1], replicas), path[:-1])
 
         def is_done() -> bool:
             surplus = any(slot.number >= child.replicas for slot in child.slots)
-            return child.condition in ("failed", "down") or (_is_settled(child) and not surplus)
+            is_over = child.cannot_start or child.condition in ("failed", "down")
+            return is_over or (child.condition == "up" and not surplus)
 
         await self._until(driver, is_done)
-        self._raise_boot_failure(driver, path, child)
+        if child.cannot_start or child.condition == "failed":
+            self._raise_boot_failure(driver, path, child)
 
     async def reload(self, spec: SupervisorSpec | None = None) -> None:
         """Replace every process by one with the code, environment and files of now, and take on a new spec if given.
@@ -309,8 +313,8 @@ class Supervisor:
         if (failure := driver.reloads.pop(generation)) is not None:
             raise ReloadFailed(f"the reload was given up: {failure}")
         new = [child for child in driver.tree.root.state.children if child.spec in children and child.goal == "up"]
-        await self._until(driver, lambda: all(child.condition != "starting" for child in new))
-        if failed := [driver.problems.get((c.name,), c.name) for c in new if c.condition == "failed"]:
+        await self._until(driver, lambda: all(child.condition != "starting" or child.cannot_start for child in new))
+        if failed := [driver.problems.get((c.name,), c.name) for c in new if c.condition == "failed" or c.cannot_start]:
             raise ReloadFailed(f"all that ran before was reloaded, but {'; '.join(failed)}")
 
     def children(self) -> tuple[ChildStatistics, ...]:
@@ -365,7 +369,7 @@ class Supervisor:
             raise ClosedResourceError("the supervisor has stopped")
 
     def _raise_boot_failure(self, driver: Driver, path: tuple[str, ...], child: Child) -> None:
-        if child.condition != "failed" and path not in driver.problems:
+        if not child.cannot_start and child.condition != "failed" and path not in driver.problems:
             return
         ending = driver.last_ending(path)
         text = driver.problems.get(path) or f"{'/'.join(path)} cannot start: {'' if ending is None else ending.text}"

@@ -53,6 +53,37 @@ async def fail(worker: WorkerContext) -> None:
     sys.exit(7)
 
 
+async def first_alone(worker: WorkerContext) -> None:
+    """The first replica serves; every other one fails."""
+    if worker.replica:
+        sys.exit(f"there is no place for replica {worker.replica}")
+    await worker.ready()
+    await worker.stopping()
+
+
+def allowed() -> bool:
+    """Whether there is the file that the test makes and removes."""
+    return os.path.exists(os.environ["GO"])
+
+
+async def late(worker: WorkerContext) -> None:
+    """Get ready when that is allowed, and stop when it is."""
+    while not allowed():  # noqa: ASYNC110 - the one who knows is another process
+        await asyncio.sleep(0.01)
+    await worker.ready()
+    await worker.stopping()
+    while not allowed():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def while_allowed(worker: WorkerContext) -> None:
+    """Fail where it is not."""
+    if not allowed():
+        sys.exit("not allowed")
+    await worker.ready()
+    await worker.stopping()
+
+
 async def never_ready(worker: WorkerContext) -> None:
     await asyncio.Event().wait()
 

@@ -11,7 +11,9 @@ from aioipc.exceptions import ClosedResourceError
 from aioipc.supervisor.actions import Escalate, Kill, Reloaded, Spawn, Stop, Up
 from aioipc.supervisor.events import (
     DeleteChild,
+    Event,
     Exited,
+    ProcessKey,
     Ready,
     Reload,
     RestartChild,
@@ -108,13 +110,41 @@ def test_three_failed_boots_are_the_end() -> None:
 
 
 def test_failed_boots_beside_a_replica_that_is_well() -> None:
-    world = World(child("a", replicas=2)).begin()
-    world.ready(world.keys("a")[0])
-    for _ in range(8):
+    """They are the end of a start, which would never come to one, and of nothing that is up."""
+    world = running(child("a"))
+    world.do(Scale("a", 2))
+    for failures in range(1, 9):
         world.exit(world.keys("a")[1], 3)
+        assert world.child("a").cannot_start == (failures >= 3)
         world.advance(5.0)
     assert world.node().failure is None
     assert world.state("a", 1) == "STARTING"
+    world.do(Scale("a", 1))
+    assert not world.child("a").cannot_start
+
+    world = World(child("a", replicas=2), child("b")).begin()
+    world.ready(world.keys("a")[0])
+    for _ in range(3):
+        world.exit(world.keys("a")[1], 3)
+        world.advance(5.0)
+    assert "a cannot start" in str(world.node().failure)
+
+
+def test_what_has_one_cause_is_one_restart() -> None:
+    tree = Tree(SupervisorSpec([child("a", replicas=3)], intensity=1))
+
+    def start(event: Event) -> list[ProcessKey]:
+        started = [action.key for action in tree.step(event, 0.0) if isinstance(action, Spawn)]
+        for key in started:
+            tree.step(Ready(key), 0.0)
+        return started
+
+    first = start(Tick())
+    second = [key for old in first for key in start(Exited(old, None, "gone with it", "one cause"))]
+    assert len(first) == len(second) == 3
+    assert tree.root.state.failure is None
+    start(Exited(second[0], 1))
+    assert tree.root.state.failure is not None
 
 
 def test_what_was_up_outlives_a_machine_that_cannot_fork() -> None:

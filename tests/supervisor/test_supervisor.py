@@ -148,6 +148,62 @@ async def test_a_child_that_cannot_start(journal: Journal) -> None:
         assert replica(supervisor, "bad").state == "RUNNING"
 
 
+async def test_one_replica_that_cannot_start_beside_one_that_can(journal: Journal) -> None:
+    """Whoever waits for it is told."""
+    pair = ChildSpec("pair", functions.first_alone, replicas=2)
+    with pytest.raises(aioipc.SupervisorFailed, match="pair cannot start"):
+        async with Supervisor(SupervisorSpec([pair])):
+            pass
+    async with Supervisor() as supervisor:
+        with pytest.raises(aioipc.WorkerBootError, match="pair cannot start") as caught:
+            await supervisor.start_child(pair)
+        assert "no place for replica 1" in caught.value.stderr
+        await until(supervisor, lambda: supervisor.children() == ())
+        await supervisor.start_child(ChildSpec("one", functions.first_alone))
+        with pytest.raises(aioipc.WorkerBootError, match="one cannot start"):
+            await supervisor.scale("one", 2)
+        assert replica(supervisor, "one").state == "RUNNING"
+        await supervisor.scale("one", 1)
+
+
+async def test_commands_that_meet(journal: Journal, tmp_path: Path) -> None:
+    """Each returns when what it asked for is there, or was overtaken."""
+    go = tmp_path / "go"
+    async with Supervisor() as supervisor, asyncio.timeout(LONG):
+        await supervisor.start_child(ChildSpec("web", functions.late, env={"GO": str(go)}, gate=False))
+        first = asyncio.create_task(supervisor.restart_child("web"))  # while it starts
+        await asyncio.sleep(0)
+        go.touch()
+        await first
+        go.unlink()
+        restarts = [asyncio.create_task(supervisor.restart_child("web"))]
+        await until(supervisor, lambda: len(supervisor.children()[0].processes) == 2)
+        restarts.append(asyncio.create_task(supervisor.restart_child("web")))
+        await asyncio.sleep(0)
+        go.touch()
+        await asyncio.gather(*restarts)
+        go.unlink()
+        stop = asyncio.create_task(supervisor.terminate_child("web"))
+        await asyncio.sleep(0)
+        start = asyncio.create_task(supervisor.restart_child("web"))
+        await asyncio.sleep(0)
+        go.touch()
+        await asyncio.gather(stop, start)
+        assert replica(supervisor, "web").state == "RUNNING"
+
+
+async def test_scale_beside_a_replacement_that_fails(tmp_path: Path) -> None:
+    """What retires stays where it is, and is no concern of others."""
+    go = tmp_path / "go"
+    go.touch()
+    spec = ChildSpec("web", functions.while_allowed, env={"GO": str(go)}, max_age=0.3)
+    async with Supervisor(SupervisorSpec([spec])) as supervisor, asyncio.timeout(LONG):
+        go.unlink()
+        await until(supervisor, lambda: "exited with 1" in replica(supervisor, "web").last_exit)
+        await supervisor.scale("web", 1)
+        assert replica(supervisor, "web").state == "RUNNING"
+
+
 async def test_too_many_restarts(journal: Journal) -> None:
     async with Supervisor(intensity=1, period=60) as supervisor:
         await supervisor.start_child(journal.standing("other"))
