@@ -13,7 +13,7 @@
     ├── RecordsLostError      records of a log are damaged, or were removed
     ├── LineTooLong           a line of text has more bytes than allowed (also ValueError)
     ├── PipelineError         a stage of a pipeline failed
-    ├── PoolClosed            the pool takes no more tasks
+    ├── PoolClosed            the pool takes no more tasks (also ClosedResourceError)
     ├── PoolFull              the pool has as many tasks as it may have (also WouldBlock)
     ├── WorkerBootError       workers, or the processes of a supervisor's child, cannot start
     ├── SupervisorFailed      a supervisor gave up
@@ -153,7 +153,7 @@ class PoolFull(WouldBlock):
     """The pool has as many tasks, or as many bytes of them, as it may have (``max_pending``, ``max_pending_bytes``)."""
 
 
-class PoolClosed(IPCError):
+class PoolClosed(ClosedResourceError):
     """The pool is closed, or is closing, and takes no more tasks."""
 
 

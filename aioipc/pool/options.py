@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 import contextvars
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Concatenate, Literal, ParamSpec
 
 from ..supervisor.checks import check_count as check_count
 from ..supervisor.checks import check_fraction as check_fraction
 from ..supervisor.checks import check_positive_seconds as check_positive_seconds
 from ..supervisor.checks import check_seconds as check_seconds
 from ..supervisor.heartbeat import LEAST_TIMEOUT
-from ..supervisor.relays import RelayOptions
+from ..supervisor.output_lines import OutputLine
+from ..supervisor.relays import RelayOptions, relay_options
 from ..supervisor.serialization import dump
+from ..supervisor.spec_checks import show_given
 from .sizing import default_workers
 
+P = ParamSpec("P")
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, repr=False)
 class PoolOptions:
-    """What `Pool` was asked for; `Pool` says what each means. Raises TypeError and ValueError for what cannot be."""
+    """What a `Pool` is asked for; `Pool` says what each means. Raises TypeError and ValueError for what cannot be."""
 
-    workers: int | None
-    min_workers: int | None
-    idle_timeout: float
-    concurrency: int
-    threads: bool
-    heartbeat_timeout: float
-    boot_timeout: float
-    grace: float
-    shutdown: float
-    spin: float
-    preload: Sequence[str]
-    start_method: str
-    initializer: Callable[..., Any] | None
-    initargs: tuple[Any, ...]
-    finalizer: Callable[[Any], Any] | None
-    contextvars: Sequence[contextvars.ContextVar[Any]]
-    max_tasks: int | None
-    max_memory: int | None
-    max_age: float | None
-    jitter: float
-    max_pending: int | None
-    max_pending_bytes: int | None
-    relay: RelayOptions
+    workers: int | None = None
+    _: KW_ONLY
+    min_workers: int | None = None
+    idle_timeout: float = 30.0
+    concurrency: int = 16
+    threads: bool = False
+    heartbeat_timeout: float = 30.0
+    boot_timeout: float = 30.0
+    grace: float = 3.0
+    shutdown: float = 25.0
+    preload: Sequence[str] = ()
+    start_method: Literal["zygote", "spawn"] = "zygote"
+    spin: float = 0.0
+    initializer: Callable[..., Any] | None = None
+    initargs: tuple[Any, ...] = ()
+    finalizer: Callable[[Any], Any] | None = None
+    contextvars: Sequence[contextvars.ContextVar[Any]] = ()
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    max_age: float | None = None
+    jitter: float = 0.1
+    max_pending: int | None = None
+    max_pending_bytes: int | None = None
+    logs: bool = True
+    capture: bool | Callable[[OutputLine], object] = False
 
     def __post_init__(self) -> None:
         check_count("concurrency", self.concurrency)
@@ -62,6 +70,8 @@ class PoolOptions:
         names: Any = self.preload
         if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
             raise TypeError(f"preload must be a sequence of module names, not {self.preload!r}")
+        object.__setattr__(self, "preload", tuple(names))
+        relay_options(self.logs, self.capture)
         self._check_functions()
         if self.workers is not None and self.min_workers is not None and self.min_workers > self.workers:
             raise ValueError(f"min_workers is {self.min_workers}, more than the {self.workers} workers")
@@ -77,10 +87,18 @@ class PoolOptions:
         variables: Any = self.contextvars
         if not isinstance(variables, Iterable):
             raise TypeError(f"contextvars must be a sequence of ContextVar objects, not {variables!r}")
-        self.contextvars = tuple(variables)
+        object.__setattr__(self, "contextvars", tuple(variables))
         for variable in self.contextvars:
             if not isinstance(variable, contextvars.ContextVar):
                 raise TypeError(f"contextvars must be ContextVar objects, not {variable!r}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({show_given(self)})"
+
+    @property
+    def relay(self) -> RelayOptions:
+        """What of all that workers say besides results is wanted."""
+        return relay_options(self.logs, self.capture)
 
     def size(self) -> tuple[int, str]:
         """Return the number of workers, and which rule gave it."""
@@ -96,6 +114,24 @@ class PoolOptions:
             "finalizer": _sendable("finalizer", self.finalizer),
             "contextvars": dump(self.contextvars) if self.contextvars else None,
         }
+
+
+def taking_options(
+    kind: Callable[P, PoolOptions],
+) -> Callable[[Callable[[Any, PoolOptions], None]], Callable[Concatenate[Any, P], None]]:
+    """Have an ``__init__`` that wants options as one value take what that value is made of: they are listed once."""
+
+    def decorate(initialize: Callable[[Any, PoolOptions], None]) -> Callable[Concatenate[Any, P], None]:
+        def take(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> None:
+            initialize(self, kind(*args, **kwargs))
+
+        functools.update_wrapper(take, initialize)
+        own = next(iter(inspect.signature(initialize).parameters.values()))
+        parameters = [own, *inspect.signature(kind).parameters.values()]
+        take.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what help() shows
+        return take
+
+    return decorate
 
 
 def _sendable(name: str, function: Callable[..., Any] | None, arguments: tuple[Any, ...] = ()) -> bytes | None:

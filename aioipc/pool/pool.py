@@ -9,15 +9,12 @@ import math
 import pickle
 import time
 import warnings
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, overload
 
 from .._loop.finish import finish
 from ..exceptions import PoolClosed, SerializationError
-from ..supervisor.output_lines import OutputLine
-from ..supervisor.relays import relay_options
 from ..supervisor.serialization import dump
 from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
@@ -27,7 +24,7 @@ from .inbox import Inbox
 from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
 from .master import Master
-from .options import PoolOptions, check_count, check_task_options
+from .options import PoolOptions, check_count, check_task_options, taking_options
 from .statistics import PoolStatistics, WorkerStatistics
 from .streaming import STREAM_BYTES, StreamResults, StreamState, StreamTask
 from .window import window_size
@@ -108,61 +105,11 @@ class Pool:
     workers cannot start.
     """
 
-    def __init__(
-        self,
-        workers: int | None = None,
-        *,
-        min_workers: int | None = None,
-        idle_timeout: float = 30.0,
-        concurrency: int = 16,
-        threads: bool = False,
-        heartbeat_timeout: float = 30.0,
-        boot_timeout: float = 30.0,
-        grace: float = 3.0,
-        shutdown: float = 25.0,
-        preload: Sequence[str] = (),
-        start_method: Literal["zygote", "spawn"] = "zygote",
-        spin: float = 0.0,
-        initializer: Callable[..., Any] | None = None,
-        initargs: tuple[Any, ...] = (),
-        finalizer: Callable[[Any], Any] | None = None,
-        contextvars: Sequence[ContextVar[Any]] = (),
-        max_tasks: int | None = None,
-        max_memory: int | None = None,
-        max_age: float | None = None,
-        jitter: float = 0.1,
-        max_pending: int | None = None,
-        max_pending_bytes: int | None = None,
-        logs: bool = True,
-        capture: bool | Callable[[OutputLine], object] = False,
-    ) -> None:
-        self._options = PoolOptions(
-            workers=workers,
-            min_workers=min_workers,
-            idle_timeout=idle_timeout,
-            concurrency=concurrency,
-            threads=threads,
-            heartbeat_timeout=heartbeat_timeout,
-            boot_timeout=boot_timeout,
-            grace=grace,
-            shutdown=shutdown,
-            spin=spin,
-            preload=preload,
-            start_method=start_method,
-            initializer=initializer,
-            initargs=initargs,
-            finalizer=finalizer,
-            contextvars=contextvars,
-            max_tasks=max_tasks,
-            max_memory=max_memory,
-            max_age=max_age,
-            jitter=jitter,
-            max_pending=max_pending,
-            max_pending_bytes=max_pending_bytes,
-            relay=relay_options(logs, capture),
-        )
+    @taking_options(PoolOptions)
+    def __init__(self, options: PoolOptions) -> None:
+        self._options = options
         self._size, self._sizing = self._options.size()
-        self._functions = FunctionTable(threads=threads)
+        self._functions = FunctionTable(threads=options.threads)
         self._inbox = Inbox(self._functions)
         self._executor = PoolExecutor(self._inbox)
         self._master: Master | None = None

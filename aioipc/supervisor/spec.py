@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from .checks import check_positive_seconds
-from .spec_checks import Kind, check_child, check_intensity, default_of, kind_of
+from .spec_checks import Kind, check_child, check_intensity, kind_of, show_given
 from .strategies import STRATEGIES, Strategy
 
 Restart = Literal["permanent", "transient", "temporary"]
@@ -114,9 +114,8 @@ class ChildSpec:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        given = (each for each in fields(self)[2:] if getattr(self, each.name) != default_of(each))
-        options = "".join(f", {each.name}={getattr(self, each.name)!r}" for each in given)
-        return f"ChildSpec({self.name!r}, {self.target!r}{options})"
+        options = show_given(self, skip=2)
+        return f"ChildSpec({self.name!r}, {self.target!r}{', ' if options else ''}{options})"
 
     @property
     def kind(self) -> Kind:

@@ -92,6 +92,12 @@ def default_of(each: Field[Any]) -> object:
     return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
+def show_given(spec: Any, skip: int = 0) -> str:
+    """Return the fields of a dataclass that are not as always, without the first ``skip``, as a call has them."""
+    given = (each.name for each in fields(spec)[skip:] if getattr(spec, each.name) != default_of(each))
+    return ", ".join(f"{name}={getattr(spec, name)!r}" for name in given)
+
+
 def _check_supervisor(spec: ChildSpec) -> dict[str, Any]:
     for each in fields(spec):
         if each.name not in _FOR_SUPERVISORS and (value := getattr(spec, each.name)) != default_of(each):
