@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from .pool.job import Job as Job
     from .pool.mapping import MapResults as MapResults
     from .pool.pool import Pool as Pool
+    from .pool.pool_spec import PoolSpec as PoolSpec
     from .pool.sizing import default_workers as default_workers
     from .pool.statistics import PoolStatistics as PoolStatistics
     from .pool.statistics import WorkerStatistics as WorkerStatistics
@@ -192,6 +193,7 @@ _HOMES = {
     "aioipc.pool.mapping": "MapResults",
     "aioipc.supervisor.output_lines": "OutputLine",
     "aioipc.pool.pool": "Pool",
+    "aioipc.pool.pool_spec": "PoolSpec",
     "aioipc.pool.current_worker": "PoolWorker current_worker",
     "aioipc.pool.sizing": "default_workers",
     "aioipc.pool.statistics": "PoolStatistics WorkerStatistics",
@@ -246,6 +248,7 @@ __all__ = [  # noqa: RUF022 - sorted as people look things up: words first, erro
     "Pipeline",
     "Pool",
     "PoolExecutor",
+    "PoolSpec",
     "PoolStatistics",
     "PosixMessage",
     "PosixMessageQueue",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .humans import format_age, format_size, printable
@@ -21,13 +22,14 @@ _SHAPES = (
 
 
 def status_lines(status: dict[str, Any], width: int | None) -> list[str]:
-    """The answer to ``status``: a line about the master, and a table of all processes."""
+    """The answer to ``status``: a line about the master, and a table of all processes, workers below their pool."""
     head = (
         f"{printable(status['title'])} (pid {status['pid']}): {status['state']}, up {format_age(status['uptime'])}, "
         f"generation {status['generation']}, restarts {status['restarts']}"
     )
     lines = [head, *(f"  {line}" for line in _listeners(status))]
-    rows = [_row(each) for child in status["children"] if child["kind"] != "supervisor" for each in child["processes"]]
+    children = (child for child in status["children"] if child["kind"] != "supervisor")
+    rows = [row for child in children for each in child["processes"] for row in _rows(child["kind"], each)]
     return [*lines, *lay_out(_SHAPES, rows, width=width, droppable=True)] if rows else lines
 
 
@@ -47,11 +49,26 @@ def _listeners(status: dict[str, Any]) -> list[str]:
     return [f"{child}: {name} at {address}" for child, name, address in places]
 
 
-def _row(process: dict[str, Any]) -> list[str]:
+def _rows(kind: str, process: dict[str, Any]) -> Iterator[list[str]]:
+    yield _row(process, process["name"] if kind == "pool" else f"{process['name']}.{process['replica']}")
+    pool = process.get("pool") or {"workers": ()}
+    for worker in pool["workers"]:
+        yield [
+            f"{process['name']}.{worker['slot']}",
+            worker["state"],
+            "-" if worker["pid"] is None else str(worker["pid"]),
+            format_age(worker["age"]),
+            *("-", "-", "-"),
+            f"tasks: {worker['in_flight']} in flight, {worker['finished']} finished",
+            "",
+        ]
+
+
+def _row(process: dict[str, Any], name: str) -> list[str]:
     running = process["pid"] is not None
     state = process["state"] if process["role"] == "serving" else f"{process['state']} ({process['role']})"
     return [
-        f"{process['name']}.{process['replica']}",
+        name,
         state,
         str(process["pid"]) if running else "-",
         format_age(process["uptime"]) if running else "-",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..supervisor.supervisor_statistics import ChildStatistics, ReplicaStatistics, SupervisorStatistics
+
+if TYPE_CHECKING:
+    from ..pool.statistics import WorkerStatistics
 
 
 def dump_lines(statistics: SupervisorStatistics) -> Iterator[str]:
@@ -18,7 +22,9 @@ def dump_lines(statistics: SupervisorStatistics) -> Iterator[str]:
         yield _child(child)
         for process in child.processes:
             if child.kind != "supervisor":
-                yield f"  {_process(process)}"
+                yield f"  {_process(child, process)}"
+            for worker in process.pool.workers if process.pool is not None else ():
+                yield f"    {_worker(process.name, worker)}"
 
 
 def _child(child: ChildStatistics) -> str:
@@ -28,8 +34,9 @@ def _child(child: ChildStatistics) -> str:
     )
 
 
-def _process(process: ReplicaStatistics) -> str:
-    parts = [f"{process.name}.{process.replica} {process.state}"]
+def _process(child: ChildStatistics, process: ReplicaStatistics) -> str:
+    name = f"the pool {child.name}" if child.kind == "pool" else f"{child.name}.{process.replica}"
+    parts = [f"{name} {process.state}"]
     if process.role != "serving":
         parts.append(process.role)
     if process.pid is not None:
@@ -44,3 +51,8 @@ def _process(process: ReplicaStatistics) -> str:
     if process.status:
         parts.append(f"says: {process.status}")
     return ", ".join(parts)
+
+
+def _worker(pool: str, worker: WorkerStatistics) -> str:
+    tasks = f"tasks: {worker.in_flight} in flight, {worker.finished} finished"
+    return f"{pool}.{worker.slot} {worker.state}, pid {worker.pid}, up {worker.age:.0f} s, {tasks}"

@@ -51,7 +51,8 @@ class CrewOwner(WorkerOwner, Protocol):
 class Crew:
     """``size`` workers under one zygote at a time. Everything happens in callbacks; only `stop` is awaited.
 
-    ``settings`` is what each worker is told; ``limits``, less up to ``jitter`` of them, is how long each serves.
+    ``settings`` is what each worker is told; ``limits``, less up to ``jitter`` of them, is how long each serves;
+    ``whose`` stands before what is logged of the crew as a whole.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Crew:
         boot_timeout: float,
         limits: Limits,
         jitter: float,
+        whose: str = "",
     ) -> None:
         self.workers: dict[int, WorkerHandle] = {}
         self.size: int = size
@@ -81,6 +83,7 @@ class Crew:
         self._boot_timeout = boot_timeout
         self._limits = limits
         self._jitter = jitter
+        self._whose = whose
         self._retiring: deque[WorkerHandle] = deque()  # the first is the one whose turn it is
         self._dismissed: set[WorkerHandle] = set()
         self._lost = 0  # workers that died and were not replaced yet
@@ -148,10 +151,13 @@ class Crew:
         if self._refill is not None:
             self._refill.cancel()
 
-    def kill(self, reason: str) -> None:
-        """Kill all workers at once."""
+    def kill(self, reason: str, *, dump: bool = False) -> None:
+        """Kill all workers at once, with ``dump`` those that are busy after they have written down what they do."""
         for worker in list(self.workers.values()):
-            worker.kill(reason)
+            if dump and worker.in_flight:
+                worker.condemn(reason)
+            else:
+                worker.kill(reason)
 
     # -- how many there are --------------------------------------------------------------------------
 
@@ -307,7 +313,8 @@ class Crew:
             return
         self._boot_failures += 1
         if self._boot_failures < BOOT_BUDGET or self._has_running():
-            _log.error("a worker cannot start: it %s%s", report.reason, f"\n{stderr}" if stderr else "")
+            said = f"\n{stderr}" if stderr else ""
+            _log.error("%sa worker cannot start: it %s%s", self._whose, report.reason, said)
             self._replace_later(backoff(self._boot_failures))
             return
         text = f"workers cannot start: {self._boot_failures} in a row ended before they were ready; "
@@ -319,7 +326,7 @@ class Crew:
     def _fail(self, text: str, *, stderr: str = "", exitcode: int | None = None) -> None:
         if not self._stopping:
             self.stop_replacing()
-            _log.error("the pool is given up: %s", text)
+            _log.error("%sthe pool is given up: %s", self._whose, text)
             self.kill("the pool was given up")
             self._owner.crew_failed(WorkerBootError(text, stderr=stderr, exitcode=exitcode))
 

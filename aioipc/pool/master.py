@@ -30,6 +30,7 @@ from .autopsy import judge
 from .crew import Crew
 from .deadlines import Deadlines
 from .failures import to_exception
+from .host import PoolHost
 from .job import Task
 from .mapping import MapState
 from .options import PoolOptions
@@ -53,11 +54,14 @@ NUDGE_AFTER = 0.01
 class Master:
     """Runs tasks on a `Crew`. Lives in one loop; nothing here may be called from another thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: PoolOptions, host: PoolHost | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.crew: Crew  # set right after, since each needs the other
         self.staffing: Staffing
-        self.error: WorkerBootError | None = None
+        self.error: WorkerBootError | PoolClosed | None = None
+        """Why it runs nothing any more, where that is so."""
+        self.whose: str = "" if host is None else f"{host.name}: "
+        """What stands before what it logs."""
         self.scheduler: Scheduler = Scheduler()
         self.accepting: bool = True
         self.submitted: int = 0
@@ -68,6 +72,7 @@ class Master:
         self.room: Room = Room(loop, options.max_pending, options.max_pending_bytes)
         self._loop = loop
         self._options = options
+        self._host = host
         self._grace = options.grace
         self._dropping = False
         self._dispatch_due = False
@@ -88,13 +93,14 @@ class Master:
             self._loop,
             size if options.min_workers is None else min(options.min_workers, size),
             self,
-            settings,
+            settings | {"service": "" if self._host is None else self._host.name},
             preload=options.preload,
             fresh=options.start_method == "spawn",
             boot_timeout=options.boot_timeout,
             limits=limits,
             jitter=options.jitter,
             relay=options.relay,
+            whose=self.whose,
         )
         self.staffing = Staffing(self._loop, self.crew, options, size, limits)
         self.staffing.watch()
@@ -104,7 +110,8 @@ class Master:
     def check_open(self) -> None:
         """Raise PoolClosed where no task is accepted any more."""
         if not self.accepting:
-            raise PoolClosed("the pool is closed: it takes no more tasks") from self.error
+            advice = "" if self._host is None else self._host.advice
+            raise PoolClosed(f"the pool is closed: it takes no more tasks{advice}") from self.error
 
     def stop_accepting(self) -> None:
         """Accept no more tasks; open maps take no more items."""
@@ -117,6 +124,8 @@ class Master:
         for stream in list(self.streams):
             self.cancel(stream.task)
         self.room.wake()
+        if self._host is not None:
+            self._host.pool_closing(self.error)
 
     async def wait_room(self) -> None:
         """Wait until another task may be accepted; raises PoolClosed."""
@@ -346,6 +355,20 @@ class Master:
 
     def crew_failed(self, error: WorkerBootError) -> None:
         """Settle everything: nothing will be run any more."""
+        self._give_up(error)
+
+    def kill(self, reason: str, *, dump: bool) -> None:
+        """Kill all workers, those that are busy after what they do was written down where ``dump`` says so.
+
+        What they run fails with WorkerCrashed, all else with PoolClosed; killed before, or given up: only that.
+        """
+        if self.error is None:
+            self._give_up(PoolClosed(f"the pool was killed: {reason}"))
+        self.crew.stop_replacing()
+        self.crew.kill(reason, dump=dump)
+
+    def _give_up(self, error: WorkerBootError | PoolClosed) -> None:
+        """Settle what is queued, what runs will be when its worker is gone."""
         self.error = error
         self.stop_accepting()
         if not self._first_ready.done():
@@ -359,6 +382,8 @@ class Master:
         self.stop_accepting()
         self.drop_queued()
         self.cancel_running()
+        if self._host is not None:
+            self._host.pool_doomed()
 
     # -- deaths --------------------------------------------------------------------------------------
 

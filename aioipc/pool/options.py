@@ -127,8 +127,8 @@ def taking_options(
 
         functools.update_wrapper(take, initialize)
         own = next(iter(inspect.signature(initialize).parameters.values()))
-        parameters = [own, *inspect.signature(kind).parameters.values()]
-        take.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what help() shows
+        shown = inspect.signature(kind)  # what help() shows, too
+        take.__signature__ = shown.replace(parameters=[own, *shown.parameters.values()])  # type: ignore[attr-defined]
         return take
 
     return decorate

@@ -20,6 +20,7 @@ from ..supervisor.shutdown import shutdown_deadline
 from ..wire.pool_protocol import CONTEXT, STREAM
 from .executor import PoolExecutor
 from .functions import FunctionTable
+from .host import PoolHost
 from .inbox import Inbox
 from .job import Job, Task
 from .mapping import MAP_BYTES, MapResults, MapState, MapTask
@@ -28,6 +29,7 @@ from .options import PoolOptions, check_count, check_task_options, taking_option
 from .statistics import PoolStatistics, WorkerStatistics
 from .streaming import STREAM_BYTES, StreamResults, StreamState, StreamTask
 from .window import window_size
+from .worker_handle import WorkerHandle
 
 _log = logging.getLogger("aioipc.pool")
 
@@ -117,6 +119,7 @@ class Pool:
         self._closed = False
         self._ending: asyncio.Task[None] | None = None
         self._final: PoolStatistics | None = None
+        self._host: PoolHost | None = None
 
     def __repr__(self) -> str:
         if self._master is None:
@@ -135,10 +138,10 @@ class Pool:
             raise PoolClosed("a Pool is opened once; make a new one")
         settings = self._options.worker_settings()
         self._loop = asyncio.get_running_loop()
-        master = Master(self._loop, self._options)
+        master = Master(self._loop, self._options, self._host)
         master.hire(self._size, settings)
         self._master = master
-        _log.info("%d workers, by %s", self._size, self._sizing)
+        _log.info("%s%d workers, by %s", master.whose, self._size, self._sizing)
         self._inbox.start(self._loop, master)
         try:
             await master.wait_ready()
@@ -186,6 +189,14 @@ class Pool:
             self._ending.add_done_callback(self._ended)
         if self._ending is not None:
             await finish(self._ending)
+
+    def _kill(self, reason: str, *, dump: bool) -> None:
+        """Kill all workers; what they have fails. To be left then."""
+        if self._master is not None:
+            self._master.kill(reason, dump=dump)
+
+    def _workers(self) -> list[WorkerHandle]:
+        return [] if self._master is None else list(self._master.crew.workers.values())
 
     def _ended(self, ending: asyncio.Task[None]) -> None:
         if self._master is not None:
@@ -504,8 +515,9 @@ class Pool:
     def _open_master(self) -> Master:
         master = self._master
         if master is None:
-            state = "closed" if self._closed else "not open yet: use 'async with'"
-            raise PoolClosed(f"the pool is {state}")
+            if not self._closed:
+                raise PoolClosed("the pool is not open yet: use 'async with'")
+            raise PoolClosed(f"the pool is closed: it takes no more tasks{self._host.advice if self._host else ''}")
         master.check_open()
         return master
 

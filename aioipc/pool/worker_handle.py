@@ -58,7 +58,7 @@ class WorkerHandle(ProcessHandle):
         limits: Limits,
     ) -> None:
         concurrency: int = options["concurrency"]
-        source = Source(number)
+        source = Source(number, options["service"])
         child = Child(concurrency + MAX_AHEAD, logs=relay.logs, capture=relay.capture)
         dump = protocol.encode_plain(protocol.DUMP)
         super().__init__(loop, source, child, relay, heartbeat_timeout=options["heartbeat_timeout"], dump=dump)

@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from .child import Child, ExitReport
+from .child_handle import HandleOwner
 from .command_exec import Command
 from .launch import Launch
-from .launched_process import LaunchedOwner, LaunchedProcess, pipes_of
+from .launched_process import LaunchedProcess, pipes_of
 from .relays import RelayOptions
 from .source import Source
 
@@ -42,7 +43,7 @@ class CommandHandle(LaunchedProcess):
         loop: asyncio.AbstractEventLoop,
         name: str,
         replica: int,
-        owner: LaunchedOwner,
+        owner: HandleOwner,
         *,
         argv: Sequence[str],
         launch: Launch,

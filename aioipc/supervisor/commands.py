@@ -49,8 +49,9 @@ def scale(node: NodeState, event: Scale) -> None:
     """See `Scale`."""
     child = node.child(event.name)
     check_count("replicas", event.replicas)
-    if child.spec.supervisor is not None and event.replicas != 1:
-        raise ValueError(f"replicas must be 1 for a supervisor, not {event.replicas}")
+    if child.spec.kind in ("pool", "supervisor") and event.replicas != 1:
+        hint = "; its PoolSpec says how many workers it has" if child.spec.kind == "pool" else ""
+        raise ValueError(f"replicas must be 1 for a {child.spec.kind}, not {event.replicas}{hint}")
     child.resize(event.replicas)
 
 

@@ -172,6 +172,9 @@ def _made(place: _Place, kind: Callable[..., T], *arguments: object, **options: 
 
 
 def _target(value: object, place: _Place) -> object:
+    if isinstance(value, Mapping):
+        text = "a pool runs functions for the program that it is part of, so there is none in a file"
+        raise place.error(f"target must be 'module:function', or a list of a program and its arguments; {text}")
     if isinstance(value, list) and value and isinstance(value[0], str):
         program = value[0]
         return [place.absolute(program) if "/" in program else program, *value[1:]]

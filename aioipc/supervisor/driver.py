@@ -59,7 +59,7 @@ class Driver:
         self.generations: Generations = Generations(loop, self._doomed)
         self.leases: Leases = Leases(held)
         self._notify = NotifyDirectory()
-        self._resources = Resources(loop, self.generations, self.leases, self._notify)
+        self._resources = Resources(loop, self.generations, self.leases, self._notify, self._doomed)
         self._reaper = ForeignReaper(loop)
         self._quick = False
         self._loop = loop

@@ -1,48 +1,22 @@
-"""The master's side of a process that a supervisor runs: what services and commands have in common.
-
-It is told to its owner in a fixed order, whatever order the news came in: ``spawned`` when it is set up as its launch
-says and runs its own code, then anything else, then ``exited``; or nothing but ``refused``, or nothing but ``exited``
-where it died on the way.
-"""
+"""The master's side of a process that a supervisor runs: what services and commands have in common."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ..wire import service_protocol as protocol
 from ..wire.framing import CONTROL_SCRATCH, Frame, ProtocolError
 from ..wire.service_protocol import Refusal
 from .boot import current_settings
 from .child import Child, ExitReport
+from .child_handle import HandleOwner
 from .launch import Launch
 from .process_handle import ProcessHandle
 from .relays import RelayOptions
 from .source import Source
-
-
-class LaunchedOwner(Protocol):
-    """Who hears what becomes of a process; everything is called in the loop."""
-
-    def spawned(self, process: LaunchedProcess, pid: int) -> None:
-        """It exists, is set up as its launch says, and runs its own code."""
-
-    def refused(self, process: LaunchedProcess, reason: str, errno: int | None) -> None:
-        """It could not be started and is gone; nothing else is heard of it. ``reason`` names the option."""
-
-    def ready(self, process: LaunchedProcess) -> None:
-        """It says that it is ready."""
-
-    def status(self, process: LaunchedProcess, text: str) -> None:
-        """It says what it is doing."""
-
-    def stopping_by_itself(self, process: LaunchedProcess, why: str) -> None:
-        """It stops without having been told to: it was sent SIGTERM, or its function has ended."""
-
-    def exited(self, process: LaunchedProcess, report: ExitReport) -> None:
-        """It has ended, and everything it said and wrote was heard. Its descriptors are closed after this call."""
 
 
 class LaunchedProcess(ProcessHandle):
@@ -52,7 +26,7 @@ class LaunchedProcess(ProcessHandle):
         self,
         loop: asyncio.AbstractEventLoop,
         source: Source,
-        owner: LaunchedOwner,
+        owner: HandleOwner,
         launch: Launch,
         relay: RelayOptions,
         child: Child,

@@ -88,10 +88,15 @@ class ProcessHandle:
         self.kill_reason = self.kill_reason or reason
         self.send_signal(signal.SIGKILL)
 
-    def send_signal(self, signum: int, *, group: bool = True) -> None:
-        """Send a signal to its process group, or to it alone; one that is gone, or not yet there, is left alone."""
-        if self._zygote is not None and self.state != "EXITED":
-            self._zygote.kill(self.child, signum, group=group)
+    def send_signal(self, signum: int, *, group: bool = True) -> int:
+        """Send a signal to its process group, or to it alone; one that is gone, or not yet there, is left alone.
+
+        Returns 1 where it was sent, else 0.
+        """
+        if self._zygote is None or self.state == "EXITED":
+            return 0
+        self._zygote.kill(self.child, signum, group=group)
+        return 1
 
     def condemn(self, reason: str) -> None:
         """Kill it as soon as it has written down what its threads and async tasks are doing, or could have."""

@@ -13,8 +13,9 @@ from ..exceptions import SerializationError
 from ..wire import service_protocol as protocol
 from ..wire.framing import Frame
 from .child import Child
+from .child_handle import HandleOwner
 from .launch import Launch
-from .launched_process import LaunchedOwner, LaunchedProcess, pipes_of
+from .launched_process import LaunchedProcess, pipes_of
 from .relays import RelayOptions
 from .serialization import dump
 from .source import Source
@@ -42,7 +43,7 @@ class ServiceHandle(LaunchedProcess):
         loop: asyncio.AbstractEventLoop,
         name: str,
         replica: int,
-        owner: LaunchedOwner,
+        owner: HandleOwner,
         *,
         function: Callable[..., Any] | str,
         launch: Launch,

@@ -11,7 +11,7 @@ class Source(NamedTuple):
     slot: int
     """Its place in the pool, or among the replicas."""
     service: str = ""
-    """The name of the service; empty for a worker of a pool."""
+    """The name of the service, or of the child that the pool is; empty for a worker of another pool."""
 
     @property
     def label(self) -> str:

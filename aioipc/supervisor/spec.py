@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from .checks import check_positive_seconds
+from .pool_target import PoolTarget
 from .spec_checks import Kind, check_child, check_intensity, kind_of, show_given
 from .strategies import STRATEGIES, Strategy
 
@@ -27,9 +28,9 @@ class ChildSpec:
 
     name: str
     """What it is called everywhere: letters, digits, "_" and "-"."""
-    target: Callable[[Any], Awaitable[None]] | str | Sequence[str | os.PathLike[str]] | SupervisorSpec
+    target: Callable[[Any], Awaitable[None]] | str | Sequence[str | os.PathLike[str]] | PoolTarget | SupervisorSpec
     """An async function, or "module:function" (then the master never imports it), that gets a `WorkerContext`; the
-    command line of a program, as a list; or a `SupervisorSpec`, a supervisor below this one."""
+    command line of a program, as a list; a `PoolSpec`; or a `SupervisorSpec`, a supervisor below this one."""
     _: KW_ONLY
     replicas: int = 1
     """How many processes do the same."""
@@ -40,7 +41,8 @@ class ChildSpec:
     """Exit codes that mean that it ended well; minus the number of a signal that killed it."""
     shutdown: float | Literal["brutal_kill"] | None = None
     """How long it may take to stop before it is killed, never past the deadline of the whole; "brutal_kill": killed at
-    once. ``None`` is 25 s; for a supervisor, whose children have limits of their own, no other limit."""
+    once. ``None`` is 25 s; for a pool what its `PoolSpec` says; for a supervisor, whose children have limits of their
+    own, no other limit."""
     stop_signal: str | int | None = None
     """Which signal asks a command to stop, by name or number; ``None`` is "TERM". A function is asked by its link."""
     stop_group: bool = True
@@ -52,11 +54,13 @@ class ChildSpec:
     ready: Literal["call", "notify", "newline"] | float | None = None
     """How readiness is known. Of a function: ``await worker.ready()`` ("call", the default). Of a command: sd_notify's
     READY=1 ("notify"), a newline on the descriptor that NOTIFY_FD names ("newline"). Of both: that it still runs after
-    so many seconds (1 s is the default of a command). Of a supervisor: that its children are; leave it out."""
+    so many seconds (1 s is the default of a command). Of a supervisor that its children are, of a pool that a worker
+    is; leave it out."""
     gate: bool = True
     """Whether the children behind it in the order are not started before it has been ready once."""
     boot_timeout: float | None = None
-    """How long it may take to get ready before it is killed; ``None`` is 60 s; for a supervisor, no limit."""
+    """How long it may take to get ready before it is killed; ``None`` is 60 s; for a supervisor, and a pool, whose
+    workers have a limit of their own, no other limit."""
     heartbeat_timeout: float | None = None
     """How long it may be silent, once ready, before it is killed. ``None`` is 30 s for a function. A command has none,
     unless it is told by ``ready="notify"`` to send WATCHDOG=1."""
@@ -121,6 +125,11 @@ class ChildSpec:
     def kind(self) -> Kind:
         """Which kind of target it has."""
         return "supervisor" if isinstance(self.target, SupervisorSpec) else kind_of(self.target)
+
+    @property
+    def pool(self) -> PoolTarget | None:
+        """The target, where that is a pool."""
+        return self.target if isinstance(self.target, PoolTarget) else None
 
     @property
     def supervisor(self) -> SupervisorSpec | None:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from .addresses import parse_address
 from .checks import check_count, check_fraction, check_positive_seconds, check_seconds
 from .heartbeat import LEAST_TIMEOUT
+from .pool_target import PoolTarget
 from .signal_numbers import signal_number
 
 if TYPE_CHECKING:
     from .spec import ChildSpec
 
-Kind = Literal["function", "command", "supervisor"]
+Kind = Literal["function", "command", "pool", "supervisor"]
 
 SHUTDOWN = 25.0
 """Seconds; containers kill after 30."""
@@ -38,6 +39,10 @@ _LISTENER_NAME = re.compile(r"[!-9;-~]{1,255}")  # sd_listen_fds_with_names(3)
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _FUNCTION = re.compile(f"{_DOTTED}:{_DOTTED}")
 _FOR_SUPERVISORS = {"name", "target", "restart", "shutdown", "gate", "boot_timeout"}
+_FOR_POOLS = _FOR_SUPERVISORS | {"drain_delay", "surge"}
+_OF_POOLS = {"replicas": "workers", "stdout": "capture", "stderr": "capture"}
+"""What a pool has in place of an option."""
+_INHERITED = {"env", "cwd", "umask", "nice", "affinity", "rlimits", "user", "group"}
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "restart": ("permanent", "transient", "temporary"),
     "stdin": ("null", "inherit"),
@@ -47,7 +52,9 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 
 def kind_of(target: object) -> Kind:
-    """Return which kind of target it is, of those that run in a process; raises TypeError or ValueError for none."""
+    """Return which kind of target it is, if it is no supervisor; raises TypeError or ValueError for none."""
+    if isinstance(target, PoolTarget):
+        return "pool"
     if isinstance(target, str):
         if not _FUNCTION.fullmatch(target):
             raise ValueError(f"target must be 'module:function' or a list of arguments, not {target!r}")
@@ -59,7 +66,7 @@ def kind_of(target: object) -> Kind:
             raise TypeError(f"target must be an async function, not {target!r}")
         return "function"
     if not isinstance(target, Sequence) or isinstance(target, bytes | bytearray):
-        text = "an async function, 'module:function', a list of arguments or a SupervisorSpec"
+        text = "an async function, 'module:function', a list of arguments, a PoolSpec or a SupervisorSpec"
         raise TypeError(f"target must be {text}, not {target!r}")
     _check_command(target)
     return "command"
@@ -74,7 +81,9 @@ def check_child(spec: ChildSpec) -> dict[str, Any]:
             _check_choice(name, getattr(spec, name), choices)
         for name in ("gate", "reuse_port", "stop_group"):
             _check_flag(name, getattr(spec, name))
-        return _check_supervisor(spec) if kind == "supervisor" else _check_process(spec, kind)
+        if kind == "supervisor":
+            return _check_supervisor(spec)
+        return _check_process(spec, kind) if spec.pool is None else _check_pool(spec, spec.pool)
     except (TypeError, ValueError) as error:
         raise type(error)(f"child {spec.name!r}: {error}") from None
 
@@ -107,6 +116,21 @@ def _check_supervisor(spec: ChildSpec) -> dict[str, Any]:
     if spec.boot_timeout is not None:
         check_positive_seconds("boot_timeout", spec.boot_timeout)
     return {}
+
+
+def _check_pool(spec: ChildSpec, pool: PoolTarget) -> dict[str, Any]:
+    for each in fields(spec):
+        if each.name not in _FOR_POOLS and (value := getattr(spec, each.name)) != default_of(each):
+            own = _OF_POOLS.get(each.name, each.name)
+            hint = f"; PoolSpec has {own}" if hasattr(pool, own) else ""
+            if each.name in _INHERITED:
+                hint = "; its workers have the master's"
+            raise ValueError(f"{each.name} must be left out for a pool, not {value!r}{hint}")
+    shutdown = pool.shutdown if spec.shutdown is None else _check_shutdown(spec.shutdown)
+    _check_drain_delay(spec.drain_delay, shutdown)
+    if spec.boot_timeout is not None:
+        check_positive_seconds("boot_timeout", spec.boot_timeout)
+    return {"shutdown": shutdown, "surge": spec.surge is None or _check_flag("surge", spec.surge)}
 
 
 def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One process of a supervisor, from the order to start it to its end: what it says becomes events for the core."""
+"""One process of a supervisor, or one pool, from the order to start it to its end: what it says becomes events."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import pwd
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..wire.sd_notify import Notification
 from .actions import Spawn
 from .checkup import Checkup
 from .child import ExitReport
+from .child_handle import ChildHandle, PoolHandle
 from .command_handle import CommandHandle
 from .events import Exited, HeartbeatLost, ProcessEvent, ProcessKey, Ready, RetireWanted, Spawned, SpawnFailed
 from .generations import Generations
 from .launch import Launch
-from .launched_process import LaunchedProcess
 from .leases import Leases
 from .notify_receiver import NotifyDirectory, NotifyReceiver
 from .output_relay import log_line
@@ -27,6 +28,10 @@ from .relays import RelayOptions
 from .service_handle import ServiceHandle
 from .signal_numbers import signal_number
 from .spec import ChildSpec
+
+if TYPE_CHECKING:
+    from ..pool.pool import Pool
+    from ..pool.statistics import PoolStatistics
 
 _log = logging.getLogger("aioipc.supervisor")
 _RELAY = RelayOptions(logs=True, sink=log_line)
@@ -51,6 +56,8 @@ class Resources:
     generations: Generations
     leases: Leases
     notify: NotifyDirectory
+    on_doom: Callable[[], None]
+    """To be called where all processes are about to be killed, since the program is told to end at once."""
 
 
 class Supervised:
@@ -84,13 +91,35 @@ class Supervised:
             if self.spec.ready == "notify":
                 self._receiver = resources.notify.new_receiver(self._notified, uid=_user_id(self.spec))
                 undo.callback(self._receiver.close)
-            self.handle: LaunchedProcess = self._service() if self.spec.kind == "function" else self._command()
-            undo.callback(self.handle.close)
-            self.handle.spawn(resources.generations.zygote(self.generation))
+            self._pool: PoolHandle | None = None
+            self.handle: ChildHandle = self._start(undo)
             undo.pop_all()
 
     def __str__(self) -> str:
+        if self._pool is not None:
+            return f"the pool {'/'.join(self.key.path)}"
         return f"{self.key} (pid {self.handle.pid})"
+
+    @property
+    def pool(self) -> Pool | None:
+        """The pool, where it is one."""
+        return None if self._pool is None else self._pool.pool
+
+    def pool_statistics(self) -> PoolStatistics | None:
+        """Return what the pool is doing, where it is one, and has been opened."""
+        return None if self._pool is None else self._pool.statistics()
+
+    def _start(self, undo: contextlib.ExitStack) -> ChildHandle:
+        target = self.spec.pool
+        if target is not None:
+            self._pool = target.new_handle(self._resources.loop, "/".join(self.key.path), self, self._resources.on_doom)
+            undo.callback(self._pool.close)
+            self._pool.start()
+            return self._pool
+        process = self._service() if self.spec.kind == "function" else self._command()
+        undo.callback(process.close)
+        process.spawn(self._resources.generations.zygote(self.generation))
+        return process
 
     def _service(self) -> ServiceHandle:
         spec = self.spec
@@ -179,44 +208,46 @@ class Supervised:
         if self._receiver is not None:
             self._receiver.close()
 
-    # -- LaunchedOwner ---------------------------------------------------------------------------------------
+    # -- HandleOwner -----------------------------------------------------------------------------------------
 
-    def spawned(self, process: LaunchedProcess, pid: int) -> None:
-        """See `LaunchedOwner`."""
+    def spawned(self, process: ChildHandle, pid: int) -> None:
+        """See `HandleOwner`."""
         if self._receiver is not None:
             self._receiver.start(pid)
         self._post(Spawned(self.key, pid))
 
-    def refused(self, process: LaunchedProcess, reason: str, errno: int | None) -> None:
-        """See `LaunchedOwner`."""
+    def refused(self, process: ChildHandle, reason: str, errno: int | None) -> None:
+        """See `HandleOwner`."""
         self.close()
         self._ended(self.key, Ending(reason))
         self._post(SpawnFailed(self.key, reason))
 
-    def ready(self, process: LaunchedProcess) -> None:
-        """See `LaunchedOwner`."""
+    def ready(self, process: ChildHandle) -> None:
+        """See `HandleOwner`."""
         if not isinstance(self.spec.ready, int | float):
             self._post(Ready(self.key))
 
-    def status(self, process: LaunchedProcess, text: str) -> None:
-        """See `LaunchedOwner`."""
+    def status(self, process: ChildHandle, text: str) -> None:
+        """See `HandleOwner`."""
         self.said = text
 
-    def stopping_by_itself(self, process: LaunchedProcess, why: str) -> None:
-        """See `LaunchedOwner`: what becomes of its slot is decided when it is gone."""
+    def stopping_by_itself(self, process: ChildHandle, why: str) -> None:
+        """See `HandleOwner`: what becomes of its slot is decided when it is gone."""
         self.said = f"stopping: {why}"
 
-    def exited(self, process: LaunchedProcess, report: ExitReport) -> None:
-        """See `LaunchedOwner`."""
+    def exited(self, process: ChildHandle, report: ExitReport) -> None:
+        """See `HandleOwner`."""
         self.close()
         if process.stacks:
             _log.warning("%s was doing this:\n%s", self, process.stacks)
         seconds = (time.monotonic() - self.started_at, report.user_seconds, report.system_seconds)
-        self.usage = "{:.1f} s, CPU {:.2f} + {:.2f} s".format(*seconds) + f", at most {report.peak_memory >> 20} MiB"
+        if report.peak_memory:  # else nobody could learn it
+            self.usage = "{:.1f} s, CPU {:.2f} + {:.2f} s".format(*seconds)
+            self.usage += f", at most {report.peak_memory >> 20} MiB"
         stderr = process.stderr_tail().rstrip()
         text = report.reason if process.kill_reason or report.with_zygote else f"it {report.reason}"
         self._ended(self.key, Ending(text, report.exitcode, stderr))
-        if stderr and not process.was_ready:
+        if stderr and not process.was_ready and stderr not in text:
             text += f"\n--- end of its stderr ---\n{stderr}"
         self._post(Exited(self.key, report.exitcode, text, report.reason if report.with_zygote else ""))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .._loop.finish import finish
 from ..exceptions import (
@@ -26,11 +27,15 @@ from .events import DeleteChild, Reload, RestartChild, Scale, StartChild, Termin
 from .held_listeners import HeldListeners
 from .node_state import Child
 from .serialization import dump
+from .serving import has_failed, is_serving, pool_now
 from .shutdown import DEFAULT_TIMEOUT, shutdown_deadline
 from .socket_activation import take_passed_sockets
 from .spec import ChildSpec, SupervisorSpec
 from .strategies import Strategy
 from .supervisor_statistics import ChildStatistics, SupervisorStatistics, children_of, state_of
+
+if TYPE_CHECKING:
+    from ..pool.pool import Pool
 
 _DEFAULTS = SupervisorSpec()
 
@@ -249,7 +254,8 @@ class Supervisor:
         await self._until(driver, lambda: not child.processes())
 
     def signal_child(self, name: str, signum: int, replica: int | None = None) -> int:
-        """Send a signal to the processes of a child, or of one of its replicas; returns to how many.
+        """Send a signal to the processes of a child, or of one of its replicas; returns to how many. Those of a pool
+        are its workers.
 
         SIGKILL, SIGSTOP and SIGCONT go to all that they have started, too. One that ends by it is started again as
         its spec says. Raises LookupError where there is no such child or replica, TypeError or ValueError where that
@@ -265,10 +271,8 @@ class Supervisor:
             raise LookupError(f"{'/'.join(path)!r} is a supervisor and has no process")
         keys = [process.key for slot in slots for process in slot.processes()]
         found = [driver.processes[key].handle for key in keys if key in driver.processes]
-        reached = [handle for handle in found if handle.pid is not None]
-        for handle in reached:
-            handle.send_signal(signum, group=signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT))
-        return len(reached)
+        group = signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
+        return sum(handle.send_signal(signum, group=group) for handle in found if handle.pid is not None)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have so many replicas of a child, at least one; returns when they are ready, and what is too many is gone.
@@ -317,6 +321,35 @@ class Supervisor:
         if failed := [driver.problems.get((c.name,), c.name) for c in new if c.condition == "failed" or c.cannot_start]:
             raise ReloadFailed(f"all that ran before was reloaded, but {'; '.join(failed)}")
 
+    def pool(self, name: str) -> Pool:
+        """Return the pool of a child, the one that serves at the moment: ask anew for each task, or few of them::
+
+            result = await supervisor.pool("jobs").run(function, 1)
+
+        A pool that has been replaced, or is stopped, takes no more tasks, but finishes those that it has. Raises
+        PoolClosed where none serves at the moment, as `wait_ready` can tell, LookupError where there is no such child,
+        TypeError where it is no pool, ClosedResourceError where the supervisor was never entered.
+        """
+        return pool_now(self._entered(), _path(name))
+
+    async def wait_ready(self, name: str) -> None:
+        """Wait until all processes of a child are RUNNING, or the pool that it is; return at once where they are.
+
+        Raises LookupError where there is no such child, or no more, WorkerBootError where it could not get ready and
+        was given up, SupervisorFailed where the supervisor gives up, ClosedResourceError once it stops. Cancelling it
+        changes nothing.
+        """
+        driver, path = self._open(), _path(name)
+
+        def is_known() -> bool:
+            with contextlib.suppress(LookupError):
+                return is_serving(driver, path) or has_failed(driver, path)
+            return True
+
+        await self._until(driver, is_known)
+        if has_failed(driver, path):
+            self._raise_boot_failure(driver, path, driver.tree.nodes[path[:-1]].state.child(path[-1]))
+
     def children(self) -> tuple[ChildStatistics, ...]:
         """Return what the children are doing, at any depth, in start order. Raises ClosedResourceError where the
         supervisor was never entered.
@@ -352,10 +385,7 @@ class Supervisor:
 
     def _find(self, name: str) -> tuple[Driver, tuple[str, ...], Child]:
         """Return the child with this name and the names that lead to it; raises LookupError, TypeError."""
-        driver = self._open()
-        if not isinstance(name, str):
-            raise TypeError(f"the name of a child must be a str, not {name!r}")
-        path = tuple(name.split("/"))
+        driver, path = self._open(), _path(name)
         if (node := driver.tree.nodes.get(path[:-1])) is None:
             raise LookupError(f"there is no child {name!r}")
         return driver, path, node.state.child(path[-1])
@@ -383,11 +413,20 @@ def _is_settled(child: Child) -> bool:
     return child.condition == "up" and not under_way
 
 
+def _path(name: object) -> tuple[str, ...]:
+    """Return the names that lead to a child; raises TypeError."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a child must be a str, not {name!r}")
+    return tuple(name.split("/"))
+
+
 def _check_sendable(children: Sequence[ChildSpec]) -> None:
     """Raise SerializationError where a function cannot be sent to another process."""
     for child in children:
         if child.supervisor is not None:
             _check_sendable(child.supervisor.children)
+        elif child.pool is not None:
+            child.pool.check_sendable()
         elif child.kind == "function" and not isinstance(child.target, str):
             try:
                 dump(child.target)

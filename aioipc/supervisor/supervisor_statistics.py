@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .driver import Driver
 from .node_state import Child, Process, Slot
 from .states import State
+
+if TYPE_CHECKING:
+    from ..pool.statistics import PoolStatistics
 
 SupervisorState = Literal["starting", "running", "reloading", "stopping", "stopped", "failed"]
 
@@ -25,7 +28,7 @@ class ReplicaStatistics:
     state: State
     """STARTING, RUNNING, DRAINING, STOPPING, BACKOFF, EXITED or FATAL."""
     pid: int | None
-    """``None`` where it has no process, or not yet."""
+    """``None`` where it has no process, or not yet; of a pool, that of the zygote that forks its workers."""
     generation: int
     """How often the supervisor had been reloaded when its process was started."""
     uptime: float
@@ -35,14 +38,17 @@ class ReplicaStatistics:
     last_exit: str
     """How the process before this one ended, in words; empty where there was none."""
     memory: int
-    """Bytes of memory that its process has for itself."""
+    """Bytes of memory that its process, or the workers of the pool, have for themselves."""
     work: int
-    """How many pieces of work its process has counted (`WorkerContext.count_work`)."""
+    """How many pieces of work its process has counted (`WorkerContext.count_work`); of a pool, tasks that settled."""
     status: str
-    """What its process says that it is doing (`WorkerContext.set_status`, or STATUS= by sd_notify)."""
+    """What its process says that it is doing (`WorkerContext.set_status`, or STATUS= by sd_notify); of a pool, how much
+    it has to do."""
     role: Literal["serving", "replacement", "leaving"] = "serving"
     """While a process is being replaced there are two for one number: the one that is to take its place, or after that
     the one that has had it, beside the one that serves."""
+    pool: PoolStatistics | None = None
+    """Of a pool that has been opened: what it is doing, with its workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class ChildStatistics:
 
     name: str
     """With the names of the supervisors that lead to it: "backend/db"."""
-    kind: Literal["function", "command", "supervisor"]
+    kind: Literal["function", "command", "pool", "supervisor"]
     """What its target is."""
     restart: Literal["permanent", "transient", "temporary"]
     """As in its spec."""
@@ -65,7 +71,7 @@ class ChildStatistics:
     listeners: Mapping[str, str]
     """Where it listens, by name, with the real port where a free one was asked for."""
     processes: tuple[ReplicaStatistics, ...]
-    """Its replicas; of a supervisor one, without a process."""
+    """Its replicas; of a supervisor, or a pool, one; of a supervisor without a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ def _replica(
     role: Literal["serving", "replacement", "leaving"],
 ) -> ReplicaStatistics:
     known = driver.processes.get(process.key) if process is not None else None
+    pool = None if known is None else known.pool_statistics()
     ending = driver.endings.get((path, slot.number))
     return ReplicaStatistics(
         name="/".join(path),
@@ -159,6 +166,13 @@ def _replica(
         last_exit="" if ending is None else ending.text,
         memory=0 if known is None else known.handle.memory(),
         work=0 if known is None else known.handle.work,
-        status="" if known is None else known.said,
+        status="" if known is None else known.said or _load_of(pool),
         role=role,
+        pool=pool,
     )
+
+
+def _load_of(pool: PoolStatistics | None) -> str:
+    if pool is None:
+        return ""
+    return f"{len(pool.workers)} workers; tasks: {pool.queued} queued, {pool.in_flight} in flight, {pool.done} done"

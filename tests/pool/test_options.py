@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
+import inspect
 import math
 import os
 from typing import Any
@@ -126,6 +128,23 @@ def test_what_fits_not_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error) == "min_workers is 3, more than the 2 workers"
     aioipc.Pool(workers=3, min_workers=3)
     assert type(refused(nonsense=1)) is TypeError
+
+
+def test_a_spec_takes_what_a_pool_takes() -> None:
+    assert inspect.signature(aioipc.Pool) == inspect.signature(aioipc.PoolSpec)
+    options: dict[str, Any] = {"min_workers": 1, "preload": ["json"], "contextvars": [VARIABLE], "capture": print}
+    spec = aioipc.PoolSpec(2, **options)
+    assert spec == aioipc.PoolSpec(workers=2, **options)
+    assert (spec.preload, spec.contextvars) == (("json",), (VARIABLE,))
+    assert repr(spec.new_pool()) == "<Pool of 2, not open>"
+    assert repr(aioipc.PoolSpec(3, grace=1)) == "PoolSpec(workers=3, grace=1)"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.workers = 3  # type: ignore[misc]
+    assert dataclasses.replace(spec, workers=3).workers == 3
+    with pytest.raises(ValueError, match="min_workers is 3, more than the 2 workers"):
+        dataclasses.replace(spec, min_workers=3)
+    with pytest.raises(TypeError):
+        aioipc.PoolSpec(nonsense=1)  # type: ignore[call-arg]
 
 
 def test_nothing_was_started() -> None:

@@ -133,6 +133,7 @@ WEB = '[child.web]\ntarget = "m:f"\n'
         ("[[child]]\nname = 7\ntarget = 'm:f'", "[child.7] name must be a str, not 7"),
         ("[child.web]\nname = 'api'\ntarget = 'm:f'", "[child.web] name must be 'web', as in the title of the table"),
         ("[child.web]", "[child.web] target must be there: 'module:function', or a list"),
+        ("[child.jobs.target]\nworkers = 4", "[child.jobs] target must be 'module:function', or a list of a program"),
         ("[child.'a b']\ntarget = 'm:f'", "[child.a b] name must be 1 to 64 letters, digits, '_' or '-', not 'a b'"),
         (f"{WEB}replica = 4", "[child.web] there is no field 'replica'; did you mean 'replicas'?"),
         (f"{WEB}zzz = 4", "[child.web] there is no field 'zzz'; there are name, target, replicas"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from aioipc import PoolSpec
 from aioipc.supervisor.spec import ChildSpec, SupervisorSpec
 
 
@@ -72,6 +73,20 @@ def test_defaults_of_a_supervisor() -> None:
     assert (spec.kind, spec.ready, spec.shutdown, spec.boot_timeout) == ("supervisor", None, None, None)
     assert spec.supervisor is BELOW
     assert ChildSpec("group", BELOW, shutdown=10, boot_timeout=3.0, restart="transient", gate=False).shutdown == 10
+
+
+def test_defaults_of_a_pool() -> None:
+    spec = ChildSpec("jobs", PoolSpec(4))
+
+    assert (spec.kind, spec.ready, spec.shutdown, spec.boot_timeout) == ("pool", None, 25.0, None)
+    assert (spec.surge, spec.heartbeat_timeout, spec.replicas) == (True, None, 1)
+    assert spec.pool is spec.target
+    assert spec.supervisor is None
+    assert ChildSpec("jobs", PoolSpec(shutdown=60)).shutdown == 60
+    options: dict[str, Any] = {"shutdown": "brutal_kill", "boot_timeout": 3, "restart": "transient", "surge": False}
+    assert ChildSpec("jobs", PoolSpec(shutdown=60), **options).shutdown == "brutal_kill"
+    assert dataclasses.replace(spec, gate=False, drain_delay=3).target == PoolSpec(workers=4) != PoolSpec(5)
+    assert repr(spec) == "ChildSpec('jobs', PoolSpec(workers=4), shutdown=25.0, surge=True)"
 
 
 def test_a_changed_one() -> None:
@@ -226,6 +241,34 @@ def test_what_a_supervisor_cannot_have(options: dict[str, Any]) -> None:
     assert (
         refused(ValueError, BELOW, **options) == f"child 'web': {name} must be left out for a supervisor, not {value!r}"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [
+        ({"replicas": 2}, "; PoolSpec has workers"),
+        ({"heartbeat_timeout": 30}, "; PoolSpec has heartbeat_timeout"),
+        ({"max_age": 30}, "; PoolSpec has max_age"),
+        ({"stdout": "capture"}, "; PoolSpec has capture"),
+        ({"env": {"A": ""}}, "; its workers have the master's"),
+        ({"ready": 1.0}, ""),
+        ({"listeners": {"http": "tcp://:80"}}, ""),
+    ],
+)
+def test_what_a_pool_cannot_have(options: dict[str, Any], hint: str) -> None:
+    [(name, value)] = options.items()
+
+    text = refused(ValueError, PoolSpec(), **options)
+    assert text == f"child 'web': {name} must be left out for a pool, not {value!r}{hint}"
+
+
+def test_what_a_pool_can_have_wrong() -> None:
+    assert "drain_delay must be less than shutdown (5 s), not 5" in refused(
+        ValueError, PoolSpec(shutdown=5), drain_delay=5
+    )
+    assert "boot_timeout must be more than 0 s" in refused(ValueError, PoolSpec(), boot_timeout=0)
+    assert "surge must be True or False, not 1" in refused(TypeError, PoolSpec(), surge=1)
+    assert "shutdown must be a number" in refused(ValueError, PoolSpec(), shutdown="soon")
 
 
 def test_limits_become_pairs() -> None:

@@ -101,6 +101,19 @@ def pools_with_options(variable: ContextVar[str]) -> None:
     aioipc.Pool(1, max_tasks=5, max_memory=1 << 30, max_age=60.0, jitter=0.2, max_pending=5, max_pending_bytes=1 << 20)
 
 
+def pools_as_children(supervisor: aioipc.Supervisor) -> None:
+    spec = aioipc.PoolSpec(4, initializer=with_state, initargs=("x",), max_age=60.0, capture=capture)
+    assert_type(spec.workers, int | None)
+    assert_type(spec.new_pool(), aioipc.Pool)
+    child = aioipc.ChildSpec("jobs", spec, shutdown="brutal_kill")
+    aioipc.SupervisorSpec([child])
+    assert_type(supervisor.pool("jobs"), aioipc.Pool)
+    assert_type(supervisor.children()[0].processes[0].pool, aioipc.PoolStatistics | None)
+    aioipc.PoolSpec("4")  # type: ignore[arg-type]
+    aioipc.PoolSpec(4, 4)  # type: ignore[call-arg]
+    aioipc.Pool(4, 4)  # type: ignore[call-arg]
+
+
 def capture(line: aioipc.OutputLine) -> None:
     assert_type((line.slot, line.pid, line.text), tuple[int, int, str])
     assert_type(line.stream, Literal["stdout", "stderr"])
