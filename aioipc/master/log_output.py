@@ -16,19 +16,27 @@ from collections import deque
 
 MOST_WAITING = 10_000
 """Lines."""
+MOST_CHARACTERS = 32 << 20
+"""Of all lines that wait."""
+_PORTION = 1 << 18
+"""Characters that are written at once, or a longer line."""
 _LAST_MOMENTS = 2.0
 
 
 class LogOutput(logging.Handler):
     """Writes formatted records to a descriptor, which stays its owner's; `stop` ends it."""
 
-    def __init__(self, fd: int, formatter: logging.Formatter, *, most: int = MOST_WAITING) -> None:
+    def __init__(
+        self, fd: int, formatter: logging.Formatter, *, most: int = MOST_WAITING, most_characters: int = MOST_CHARACTERS
+    ) -> None:
         super().__init__()
         self.setFormatter(formatter)
         self.lost: int = 0
         """How many records found no room and were not told of yet."""
         self._fd = fd
         self._most = most
+        self._most_characters = most_characters
+        self._characters = 0
         self._lines: deque[str] = deque()
         self._there = threading.Condition()
         self._ended = False
@@ -43,8 +51,9 @@ class LogOutput(logging.Handler):
             self.handleError(record)
             return
         with self._there:
-            if len(self._lines) < self._most:
+            if len(self._lines) < self._most and self._characters + len(line) <= self._most_characters:
                 self._lines.append(line)
+                self._characters += len(line)
             else:
                 self.lost += 1
             self._there.notify()
@@ -61,16 +70,24 @@ class LogOutput(logging.Handler):
             with self._there:
                 while not (self._lines or self.lost or self._ended):
                     self._there.wait()
-                lines, lost = list(self._lines), self.lost
-                self._lines.clear()
-                self.lost = 0
-                ended = self._ended
+                lines, ended = self._take(), self._ended
+                lost, self.lost = self.lost, 0
             if lost:
                 lines.append(self._say_lost(lost))
             if lines:
                 self._write("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
             elif ended:
                 return
+
+    def _take(self) -> list[str]:
+        """Take some lines out of the queue."""
+        lines: list[str] = []
+        size = 0
+        while self._lines and size < _PORTION:
+            lines.append(self._lines.popleft())
+            size += len(lines[-1])
+        self._characters -= size
+        return lines
 
     def _say_lost(self, lost: int) -> str:
         text = "%d log records were lost: whoever reads the log is too slow"

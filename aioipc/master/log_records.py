@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SAID = frozenset({"service", "worker", "stream", "line"})
+_SOURCE = frozenset({"service", "worker"})
+_CAPTURED = frozenset({"stream", "line"})
+_OUTPUT = "aioipc.output"
 _PLAIN = (str, int, float, bool, type(None))
 _FORMATTER = logging.Formatter()
 
@@ -28,11 +30,13 @@ def describe(record: logging.LogRecord) -> dict[str, Any]:
     }
     if service := getattr(record, "service", ""):
         found["service"], found["replica"] = str(service), _plain(getattr(record, "worker", None))
-    if stream := getattr(record, "stream", None):
-        found["stream"] = str(stream)
+    said = _OWN | _SOURCE
+    if _is_output(record):
+        found["stream"] = str(vars(record)["stream"])
+        said |= _CAPTURED
     if trace := _trace(record):
         found["exception"] = trace
-    extra = {key: _plain(value) for key, value in vars(record).items() if key not in _OWN and key not in _SAID}
+    extra = {key: _plain(value) for key, value in vars(record).items() if key not in said}
     if extra:
         found["extra"] = extra
     return found
@@ -58,19 +62,24 @@ class TextFormatter(logging.Formatter):
         when = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
         service = getattr(record, "service", "")
         who = f"{service}.{record.worker} (pid {record.process}) " if service and record.process != self._pid else ""  # type: ignore[attr-defined]
-        where = "" if hasattr(record, "stream") or record.name.startswith("aioipc.") else f"{record.name}: "
+        where = "" if record.name.startswith("aioipc.") else f"{record.name}: "
         text = f"{when} {record.levelname:7} {who}{where}{_message(record)}"
         return f"{text}\n{trace}" if (trace := _trace(record)) else text
 
 
 def _message(record: logging.LogRecord) -> str:
     """Return what was said; of captured output the line alone, since who has printed it is said beside it."""
-    if isinstance(line := getattr(record, "line", None), str) and hasattr(record, "stream"):
-        return line
+    if _is_output(record):
+        return str(vars(record)["line"])
     try:
         return record.getMessage()
     except Exception as error:  # arguments that do not fit
         return f"{record.msg!s} (its arguments do not fit: {error})"
+
+
+def _is_output(record: logging.LogRecord) -> bool:
+    """Whether it is a line that was captured, and no record that happens to have such attributes."""
+    return record.name == _OUTPUT and vars(record).keys() >= _CAPTURED
 
 
 def _trace(record: logging.LogRecord) -> str:

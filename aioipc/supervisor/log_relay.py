@@ -89,8 +89,8 @@ def to_log_record(record: Record, source: Source) -> logging.LogRecord:
     name = record.process_name
     log_record = logging.makeLogRecord(
         {
-            **({"service": source.service} if source.service else {}),
             **record.extra,
+            **({"service": source.service} if source.service else {}),
             "name": record.name,
             "msg": record.message,
             "args": None,

@@ -115,7 +115,7 @@ class ServiceHandle(LaunchedProcess):
             self._is_ready()
 
     def _on_status(self, frame: Frame) -> None:
-        text = protocol.decode_text(frame)
+        text = protocol.decode_status(frame)
         self._tell(lambda: self._owner.status(self, text))
 
     def _on_stopping(self, frame: Frame) -> None:

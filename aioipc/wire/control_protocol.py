@@ -71,11 +71,25 @@ class FrameSplitter:
 
 
 def encode_frame(message: object, limit: int = ANSWER_LIMIT) -> bytes:
-    """Return a frame. Raises ValueError where it is longer than the limit, TypeError where it is no JSON."""
-    body = msgspec.json.encode(message)
+    """Return a frame. Raises ValueError where it is longer than the limit, TypeError where it is no JSON.
+
+    What is no Unicode in a text, as file names may have it, is written with backslashes.
+    """
+    try:
+        body = msgspec.json.encode(message)
+    except UnicodeEncodeError:
+        body = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(message)))
     if len(body) > limit:
         raise ValueError(f"a message of {len(body)} bytes is too long: at most {limit}")
     return _LENGTH.pack(len(body)) + body
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+    return [_without_surrogates(each) for each in value] if isinstance(value, list) else value
 
 
 # -- requests ----------------------------------------------------------------------------------------------

@@ -97,10 +97,14 @@ def _number(value: bytes | None, most: int) -> int | None:
 
 def _text(value: bytes | None) -> str | None:
     try:
-        text = None if value is None else value.decode()
+        return None if value is None else printable(value.decode()[:_LONGEST_STATUS])
     except UnicodeDecodeError:
         return None
-    return "".join(each if each.isprintable() else "�" for each in text[:_LONGEST_STATUS]) if text else text
+
+
+def printable(text: str) -> str:
+    """Return a text that is one line wherever it is shown: without line ends and what a terminal would obey."""
+    return "".join(each if each.isprintable() else "�" for each in text)
 
 
 def _watchdog(value: bytes | None) -> Literal["alive", "trigger"] | None:

@@ -15,6 +15,7 @@ import struct
 from typing import Any, NamedTuple
 
 from .framing import Buffer, Frame, ProtocolError, encode_frame
+from .sd_notify import printable
 
 BOOT, STOP, DUMP, SHOW_STACKS, ASSUME_READY = 1, 2, 3, 4, 5
 LAUNCHED, REFUSED, READY, STATUS, STOPPING, STACKS = 16, 17, 18, 19, 20, 21
@@ -100,6 +101,11 @@ def encode_text(kind: int, text: str) -> list[Buffer]:
 def decode_text(frame: Frame) -> str:
     """Decode what `encode_text` made; whatever the bytes are, they are a text."""
     return str(frame.body, "utf-8", "replace")
+
+
+def decode_status(frame: Frame) -> str:
+    """Decode STATUS: a text of one line, whatever the service has said."""
+    return printable(decode_text(frame))
 
 
 def encode_refusal(refusal: Refusal) -> list[Buffer]:

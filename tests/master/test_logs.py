@@ -52,6 +52,12 @@ def test_captured_output(caplog: pytest.LogCaptureFixture) -> None:
     assert TextFormatter().format(found).endswith("INFO    web.1 (pid 77) a line")
 
 
+def test_attributes_of_others_are_no_captured_output() -> None:
+    found = describe(record(service="web", worker=1, stream="s", line="l"))
+    assert (found["message"], found["extra"]) == ("hello you", {"stream": "s", "line": "l"})
+    assert "stream" not in found
+
+
 def test_exceptions() -> None:
     try:
         raise KeyError("x")
@@ -92,6 +98,20 @@ def test_a_reader_that_does_not_read_holds_up_nobody() -> None:
         assert lost > 0
         assert numbers == sorted(set(numbers))
         output.handle(record("nobody reads any more"))
+    finally:
+        output.stop()
+        os.close(writing)
+
+
+def test_what_waits_is_bounded_in_size() -> None:
+    reading, writing = os.pipe()
+    output = LogOutput(writing, logging.Formatter("%(message)s"), most_characters=1 << 20)
+    try:
+        output.handle(record("x" * (1 << 17)))  # more than the pipe holds: the thread waits with this one at the latest
+        for _ in range(32):
+            output.handle(record("x" * (1 << 16)))
+        assert 12 <= output.lost <= 18
+        os.close(reading)
     finally:
         output.stop()
         os.close(writing)

@@ -38,7 +38,7 @@ async def tell(worker: WorkerContext) -> None:
     print(type(asyncio.get_running_loop()).__module__.partition(".")[0])
     print(worker.name, worker.replica, worker.pid == os.getpid(), worker.generation, worker.concurrency, worker.title)
     print(worker.is_stopping, worker.stop_deadline, sorted(worker.listeners))
-    logging.getLogger("from.service").warning("logged %s", worker.name)
+    logging.getLogger("from.service").warning("logged %s", worker.name, extra={"service": "another"})
     await worker.ready()
     await worker.ready()
     await worker.stopping()

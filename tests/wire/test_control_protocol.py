@@ -42,6 +42,14 @@ def test_frames_survive_any_cut(requests: list[Any], data: st.DataObject) -> Non
     assert splitter.pending == 0
 
 
+def test_what_is_no_unicode() -> None:
+    """As in file names: it must not keep anybody from being answered."""
+    splitter = FrameSplitter(protocol.ANSWER_LIMIT)
+    said = {"\udce9": ["caf\udce9", 1, None]}
+    (body,) = splitter.feed(protocol.encode_frame(Answer(ok=True, result=said)))
+    assert protocol.decode_answer(body).result == {"\\udce9": ["caf\\udce9", 1, None]}
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_an_error_at_most(data: bytes) -> None:
     splitter = FrameSplitter(64)

@@ -84,6 +84,7 @@ def test_garbage(kind: int, body: bytes) -> None:
     """A child may say anything: nothing is unpickled, and nothing but a ProtocolError comes of it."""
     frame = frame_of(kind, body)
     assert isinstance(protocol.decode_text(frame), str)
+    assert not protocol.decode_status(frame) or protocol.decode_status(frame).isprintable()
     try:
         assert not math.isnan(protocol.decode_stop(frame))
     except ProtocolError:
