@@ -235,7 +235,7 @@ class Master:
                 spec = self._load()
                 changes = compare_specs(self._spec, spec)
                 _log.info("reloading: %s", changes)
-                await self.supervisor.reload(spec if changes else None)
+                await self.supervisor.reload(spec)
                 self._spec = spec
                 result = f"reloaded: {changes or 'the same services, in new processes'}"
             except (IPCError, OSError, TypeError, ValueError) as error:

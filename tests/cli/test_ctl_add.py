@@ -127,7 +127,11 @@ def test_a_master_that_is_added_to(tmp_path: Path) -> None:
             ("cache", 1),
             ("echo", 1),
         ]
-        assert running.ctl("remove", "echo").returncode == 0
+        for name in ("echo", "cache"):
+            assert running.ctl("remove", name).returncode == 0
+        assert [child["name"] for child in running.status()["children"]] == ["web"]
+        assert running.ctl("reload").returncode == 0
+        assert [child["name"] for child in running.status()["children"]] == ["web", "cache"], "as the file says"
         running.records()  # every line is JSON, with all that the added ones have printed
 
         assert running.ctl("shutdown", "--wait").returncode == 0
