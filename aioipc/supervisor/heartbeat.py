@@ -40,13 +40,15 @@ class Heart:
     def diagnose(self, thread_beat: int, loop_beat: int | None, state: str, now: float) -> str | None:
         """Return why the worker must be killed, or ``None`` where it is well.
 
-        ``state`` is the letter of /proc/PID/stat: a stopped process is told from one whose GIL is held.
+        ``state`` is the letter of /proc/PID/stat: a stopped process is told from one whose GIL is held. The loop may
+        have beaten a while before the thread did: as long as it is not clear whether both are silent, wait.
         """
         thread = self._thread.observe(thread_beat, now)
         loop = self._loop.observe(loop_beat, now)
-        if thread > self._timeout:
+        is_stopped = state in "Tt" and loop > self._timeout
+        if thread > self._timeout or is_stopped:
             cause = "it was stopped (SIGSTOP)" if state in "Tt" else "a task held the GIL"
             return f"no heartbeat for {self._timeout:g} s: {cause}"
-        if loop > self._timeout:
+        if loop > self._timeout and thread <= self._timeout / 2:
             return f"no heartbeat of its event loop for {self._timeout:g} s: a task blocked the loop"
         return None

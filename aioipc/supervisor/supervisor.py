@@ -97,8 +97,10 @@ class Supervisor:
         self._failure_seen = False
 
     def __repr__(self) -> str:
-        state = "not entered" if self._driver is None else state_of(self._driver)
-        return f"<Supervisor of {len(self.children()) if self._driver is not None else 0} children, {state}>"
+        if (driver := self._driver) is None:
+            return "<Supervisor, not entered>"
+        count = sum(len(node.state.children) for node in driver.tree.nodes.values())
+        return f"<Supervisor of {count} children, {state_of(driver)}>"
 
     def __del__(self) -> None:
         if getattr(self, "_driver", None) is not None and self._ending is None:

@@ -95,6 +95,15 @@ def test_the_silence_of_the_whole_process_is_told_before_that_of_its_loop() -> N
     assert said[-1] == "no heartbeat for 20 s: it was stopped (SIGSTOP)"
 
 
+@pytest.mark.parametrize(("state", "cause"), [("T", "it was stopped (SIGSTOP)"), ("S", "a task held the GIL")])
+def test_a_loop_that_fell_silent_a_beat_before_its_thread_is_not_blamed(state: str, cause: str) -> None:
+    heart, said = Heart(TIMEOUT), None
+    assert heart.diagnose(1, 1, "S", 0.0) is None
+    for look in range(1, 8):
+        said = said or heart.diagnose(2, 1, state, look * PERIOD)
+    assert said == f"no heartbeat for 20 s: {cause}"
+
+
 @given(
     suspensions=st.lists(st.one_of(st.just(0.0), st.floats(0, 1e7)), min_size=1, max_size=60),
     phase=st.floats(0, PERIOD, exclude_max=True),
