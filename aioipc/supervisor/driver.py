@@ -33,6 +33,10 @@ from .tree import Tree
 
 _log = logging.getLogger("aioipc.supervisor")
 _ASK_AGAIN = 0.5
+_LATE = 0.5
+"""Seconds after which a timer says that the loop was blocked, or this process stopped."""
+_CATCH_UP = 0.2
+"""Seconds that are given then to hear what was said in time."""
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -66,6 +70,8 @@ class Driver:
         self._events: deque[ProcessEvent] = deque()
         self._due: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due_at = math.inf
+        self._catching_up = False
         self._hurry: asyncio.TimerHandle | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -79,7 +85,7 @@ class Driver:
         """Do what is commanded, of the supervisor ``at`` these names; raises what `Tree.step` raises."""
         self._drain()
         try:
-            self._carry_out(self.tree.step(command, time.monotonic(), at=at))
+            self._carry_out(self.tree.step(command, self._now(), at=at))
         finally:
             self._settle()
 
@@ -158,12 +164,24 @@ class Driver:
     def _tick(self) -> None:
         self._timer = None
         self._drain()
+        if time.monotonic() - self._due_at > _LATE and not self._catching_up:
+            self._catching_up = True
+            self._timer = self._loop.call_later(_CATCH_UP, self._tick)
+            return
+        self._catching_up = False
+        self._due_at = math.inf
         self._step(Tick())
         self._settle()
 
+    def _now(self) -> float:
+        """Return the time; before the next deadline until that is acted on, for what was said in time may be heard
+        after it.
+        """
+        return min(time.monotonic(), math.nextafter(self._due_at, -math.inf))
+
     def _step(self, event: ProcessEvent | Tick) -> None:
         try:
-            self._carry_out(self.tree.step(event, time.monotonic()))
+            self._carry_out(self.tree.step(event, self._now()))
         except Exception as error:  # a fault of this package: nobody decides any more, so nothing may go on
             _log.exception("the supervisor has failed at %r: all its processes are killed", event)
             self.fault = error
@@ -172,17 +190,23 @@ class Driver:
 
     def _settle(self) -> None:
         """After every step: see to the timer, to what is needed no more, and to those that wait for something."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.fault is None and (due := self.tree.next_deadline()) is not None and due != math.inf:
-            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+        if not self._catching_up:
+            self._set_timer()
         self.generations.keep(self.tree.generations)
         self.leases.keep(self.tree)
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.tree.next_deadline() if self.fault is None else None
+        self._due_at = math.inf if due is None else due
+        if self._due_at != math.inf:
+            self._timer = self._loop.call_later(max(0.0, self._due_at - time.monotonic()), self._tick)
 
     def _doomed(self) -> None:
         """The program is told to end at once, perhaps in another thread: start nothing any more."""

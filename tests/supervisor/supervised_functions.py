@@ -61,6 +61,13 @@ async def first_alone(worker: WorkerContext) -> None:
     await worker.stopping()
 
 
+async def stand_ready(worker: WorkerContext) -> None:
+    """Write down that it has said that it is ready."""
+    await worker.ready()
+    write(f"{worker.replica}")
+    await worker.stopping()
+
+
 def allowed() -> bool:
     """Whether there is the file that the test makes and removes."""
     return os.path.exists(os.environ["GO"])

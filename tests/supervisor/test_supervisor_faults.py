@@ -46,6 +46,19 @@ async def test_hung_services_are_told_apart(caplog: pytest.LogCaptureFixture) ->
     assert "block_the_loop" in caplog.text  # its stacks
 
 
+async def test_a_blocked_master_kills_nobody_who_was_ready_in_time(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    spec = ChildSpec("web", functions.stand_ready, env=journal.env, replicas=2, boot_timeout=1.0)
+    async with Supervisor() as supervisor:
+        starting = asyncio.create_task(supervisor.start_child(spec))
+        await until(supervisor, supervisor.children)
+        begin = time.monotonic()
+        while len(journal.lines) < 2 or time.monotonic() < begin + 1.8:
+            time.sleep(0.05)  # noqa: ASYNC251 - on purpose
+        await starting
+        assert supervisor.statistics().restarts == 0
+
+
 async def test_those_that_do_not_stop(tmp_path: Path) -> None:
     """Each in its own way, within the limit of each."""
     grandchildren = "sleep 600 & sleep 600 & trap '' TERM; echo >&$NOTIFY_FD; wait; wait"
