@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import socket
+import stat
 import struct
 import tempfile
 from collections.abc import Callable
@@ -33,7 +34,10 @@ logger: logging.Logger = logging.getLogger("aioipc.supervisor")
 
 
 class NotifyDirectory:
-    """Where the sockets of a master are, one for each child that tells; a private directory, made with the first."""
+    """Where the sockets of a master are, one for each child that tells; a private directory, made with the first.
+
+    It is made anew where somebody has removed it, as those do who clean up temporary directories.
+    """
 
     def __init__(self) -> None:
         self._path: str | None = None
@@ -60,14 +64,14 @@ class NotifyDirectory:
     def close(self) -> None:
         """Remove the directory, when its receivers are closed. Nothing was made: do nothing."""
         path, self._path = self._path, None
-        if path is not None:
+        if path is not None and _is_ours(path):
             try:
                 os.rmdir(path)
             except OSError as error:
                 logger.warning("the directory %s is left: %s", path, error.strerror)
 
     def _made(self) -> str:
-        if self._path is None:
+        if self._path is None or not _is_ours(self._path):
             self._path = tempfile.mkdtemp(prefix="aioipc-notify-")
         return self._path
 
@@ -147,6 +151,15 @@ class NotifyReceiver(BoundSocket):
     def _tell(self, notification: Notification) -> None:
         if notification != Notification() and notification != Notification(barrier=True):
             self._on_notification(notification)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether the directory is there, and of this user: another one may have taken the name of one that was removed."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _parts(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:

@@ -21,6 +21,16 @@ from ..kernel.names import unlink_if_same
 
 _PID = re.compile(rb"[0-9]{1,10}\n?")
 _TRIES = 20
+_open: set[PidFile] = set()
+
+
+def _leave_to_fork() -> None:
+    """Close the files in a process that the program forks: the lock is to end with this one, whatever lives on."""
+    for file in list(_open):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_fork)
 
 
 class PidFile:
@@ -42,10 +52,12 @@ class PidFile:
         self._pid = os.getpid()
         self._fd = self._make()
         self._known = os.fstat(self._fd)
+        _open.add(self)
 
     def close(self) -> None:
         """Remove the file, if it still is the one that this process has made. Closed already: do nothing."""
         fd, self._fd = self._fd, -1
+        _open.discard(self)
         if fd >= 0:
             try:
                 if os.getpid() == self._pid:

@@ -160,3 +160,13 @@ async def test_systemd_notify(directory: NotifyDirectory) -> None:
         await eventually_async(lambda: command_line(process.pid) == "cat", 20)  # it has waited until it was heard
         assert heard == [Notification(ready=True, status="up")]
     receiver.close()
+
+
+async def test_a_directory_that_was_cleaned_away(directory: NotifyDirectory) -> None:
+    first = directory.new_receiver(lambda said: None)
+    shutil.rmtree(os.path.dirname(first.address))
+    second = directory.new_receiver(lambda said: None)
+    assert stat.S_ISSOCK(os.stat(second.address).st_mode)
+    first.close()
+    second.close()
+    shutil.rmtree(os.path.dirname(second.address))

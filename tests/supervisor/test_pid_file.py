@@ -11,6 +11,7 @@ import pytest
 
 from aioipc.supervisor.pid_file import PidFile
 
+from ..harness.processes import descendants
 from ..harness.scripts import running_script
 
 HOLDER = """
@@ -52,6 +53,22 @@ def test_one_that_lives_and_one_that_has_died(tmp_path: Path) -> None:
     with PidFile(path):
         assert path.read_text() == f"{os.getpid()}\n"
     assert os.listdir(tmp_path) == []
+
+
+def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "a.pid"
+    source = HOLDER.replace('print("made"', 'import os; forked = os.fork(); forked and print("made"')
+    with running_script(source, str(path)) as holder:
+        holder.wait_output("made")
+        (forked,) = descendants(holder.pid)
+        with pytest.raises(FileExistsError):
+            PidFile(path)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        try:
+            PidFile(path).close()
+        finally:
+            os.kill(forked.pid, signal.SIGKILL)
 
 
 def test_a_living_pid_without_a_lock_is_left_over(tmp_path: Path) -> None:
