@@ -81,7 +81,7 @@ class Master:
             try:
                 self._control = self._listen()
             except (OSError, ValueError) as error:
-                _log.error("nothing was started: there can be no control socket: %s", error)
+                _log.error("nothing was started: there can be no control socket: %s", plain_text(error))
                 return EXIT_BOOT
             if self._control is not None:
                 _log.info("control socket: %s", self._control.path)
@@ -105,7 +105,7 @@ class Master:
             if self._up.is_set():
                 raise
             if self._asked_at is None:  # else the start was broken off
-                _log.error("nothing was started: %s", error)
+                _log.error("nothing was started: %s", plain_text(error))
                 return EXIT_BOOT
         return self._exit_code(failure)
 
@@ -234,13 +234,13 @@ class Master:
             try:
                 spec = self._load()
                 changes = compare_specs(self._spec, spec)
-                _log.info("reloading: %s", changes)
+                _log.info("reloading: %s", changes or "the same services")
                 await self.supervisor.reload(spec)
                 self._spec = spec
                 result = f"reloaded: {changes or 'the same services, in new processes'}"
             except (IPCError, OSError, TypeError, ValueError) as error:
-                go_on = "" if isinstance(error, ReloadFailed) else "; all goes on as before"
-                _log.log(self._level, "the reload was given up: %s%s", error, go_on)
+                if not isinstance(error, ReloadFailed):  # else the supervisor has said so
+                    _log.log(self._level, "the reload was given up: %s; all goes on as before", _first_line(error))
                 raise
             finally:
                 self._notify.ready(result)
@@ -267,6 +267,13 @@ class Master:
     def _level(self) -> int:
         """How bad it is that something is not done: not at all, while everything is being stopped."""
         return logging.ERROR if self._asked_at is None else logging.INFO
+
+
+def plain_text(error: Exception) -> str:
+    """Return what is wrong without the number of the error."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename!r}"
+    return str(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from .captured_output import captured, with_captured_output
 from .log_output import LogOutput
 from .log_records import JsonFormatter, TextFormatter
 from .log_tail import LogTail
-from .master import EXIT_BOOT, SIGNALS, Master
+from .master import EXIT_BOOT, SIGNALS, Master, plain_text
 
 LogFormat = Literal["text", "json"]
 _FORMATTERS = {"text": TextFormatter, "json": JsonFormatter}
@@ -87,7 +87,7 @@ def supervise(
             if pid_file is not None:
                 stack.enter_context(PidFile(pid_file))
         except OSError as error:
-            _log.error("nothing was started: %s", error)
+            _log.error("nothing was started: %s", plain_text(error))
             return EXIT_BOOT
         adapt = captured if log_format == "json" else _as_it_is
         return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail, adapt=adapt)

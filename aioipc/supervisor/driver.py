@@ -50,6 +50,8 @@ class Driver:
         """How the last process of each slot has ended."""
         self.problems: dict[Path, str] = {}
         """Why a child, or the last replacement of one of its processes, could not get ready."""
+        self._shown: dict[Path, str] = {}
+        """What the last process of a child that was not ready in the end wrote to standard error."""
         self.is_up: bool = False
         """Every child has been ready once."""
         self.finished: Finished | None = None
@@ -271,19 +273,33 @@ class Driver:
             self.problems[report.path] = report.why
         elif report.what == "removed":
             self._forget(report.path)
+        elif report.what == "reloading":
+            self._shown.clear()
         process = self.processes.get(report.key) if report.key is not None else None
         if process is not None and report.what == "ready":
+            self._shown.pop(report.path, None)
             process.is_ready()
         who = str(process or report.key or "/".join(report.path) or "the supervisor")
-        why, *more = report.why.split("\n", 1)
-        if process is not None and process.usage and report.what == "exited":
-            why += f" ({process.usage})"
+        why, _, more = report.why.partition("\n")
+        if report.what == "exited":
+            why += self._details(report, process, more)
         about = {} if report.key is None else {"service": "/".join(report.path), "worker": report.key.slot}
-        _log.log(_LEVELS[report.level], "%s %s: %s", who, report.what, "\n".join([why, *more]), extra=about)
+        _log.log(_LEVELS[report.level], "%s %s: %s", who, report.what, why, extra=about)
+
+    def _details(self, report: Report, process: Supervised | None, stderr: str) -> str:
+        """Return what else is to be said of an end; what was written to standard error once, and nowhere else."""
+        usage = f" ({process.usage})" if process is not None and process.usage else ""
+        if not stderr:
+            return usage
+        if stderr in self._shown.values():
+            return f"{usage}; it wrote the same to standard error as the one before"
+        self._shown[report.path] = stderr
+        return f"{usage}\n{stderr}"
 
     def _forget(self, path: Path) -> None:
         """A child is no more, with all that was below it."""
         for each in [each for each in self.endings if each[0][: len(path)] == path]:
             del self.endings[each]
-        for where in [where for where in self.problems if where[: len(path)] == path]:
-            del self.problems[where]
+        for known in (self.problems, self._shown):
+            for where in [where for where in known if where[: len(path)] == path]:
+                del known[where]

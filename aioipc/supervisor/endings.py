@@ -120,6 +120,7 @@ def _boot_failed(node: NodeState, child: Child, slot: Slot, key: ProcessKey, why
 
 def _replacement_failed(node: NodeState, child: Child, slot: Slot, process: Process, why: str) -> None:
     slot.successor_at = node.now + slot.successor_backoff.failed()
-    node.report("replacement-failed", f"{why}; the old one stays", "error", key=process.key)
+    first, *more = why.split("\n", 1)
+    node.report("replacement-failed", "\n".join([f"{first}; the old one stays", *more]), "error", key=process.key)
     if child.roll is not None and process.generation == child.roll.generation:
         roll_failed(node, child, why)

@@ -163,7 +163,8 @@ def test_what_does_not_start(place: Path) -> None:
     with master(place, "shop:broken", "-w", "1") as running:
         assert running.wait() == 3
         assert "shop cannot start" in running.log
-        assert "this is why" in running.log
+        assert running.log.count("this is why") == 1, "of three that fail alike, one is shown"
+        assert running.log.count("wrote the same to standard error") == 2
     with master(place, "shop:serve", "-w", "1", "--bind", "tcp://192.0.2.1:1") as running:
         assert running.wait() == 3
         assert "nothing was started: " in running.log
