@@ -17,5 +17,8 @@ def captured(child: ChildSpec) -> ChildSpec:
     """Return the same of one child, and of all below it."""
     if child.supervisor is not None:
         return replace(child, target=with_captured_output(child.supervisor))
+    if child.pool is not None:
+        pool: Any = child.pool
+        return replace(child, target=replace(pool, capture=pool.capture or True))
     streams: dict[str, Any] = {name: "capture" for name in ("stdout", "stderr") if getattr(child, name) == "inherit"}
     return replace(child, **streams)

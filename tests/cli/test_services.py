@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aioipc import ChildSpec, SupervisorSpec
+from aioipc import ChildSpec, PoolSpec, SupervisorSpec
 from aioipc.cli.failure import CommandError
 from aioipc.cli.master_text import log_line, status_lines
 from aioipc.cli.services import Services, read_bindings
@@ -77,6 +77,8 @@ def test_files(place: Path) -> None:
     assert captured.intensity == 3
     assert captured.children[0].supervisor is not None
     assert captured.children[0].supervisor.children[0].stdout == "capture"
+    pools = with_captured_output(SupervisorSpec([ChildSpec("a", PoolSpec()), ChildSpec("b", PoolSpec(capture=print))]))
+    assert [getattr(child.pool, "capture", None) for child in pools.children] == [True, print]
 
 
 def test_bindings() -> None:
