@@ -31,6 +31,8 @@ EXIT_OVERDUE, EXIT_BOOT, EXIT_GAVE_UP = 1, 3, 4
 SIGNALS = tuple(
     getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
 )
+KILL_TIME = 5.0
+"""Seconds that those have to be gone which are killed when the time for a stop is over."""
 SAME_REQUEST = 0.2
 """Seconds within which a second SIGTERM or SIGINT is the first one told twice, as by a terminal and a wrapper."""
 
@@ -77,6 +79,7 @@ class Master:
         """Run everything until the end, and return the exit code."""
         loop = self._loop = asyncio.get_running_loop()
         subscription = Subscription(loop, SIGNALS, self)
+        self._notify.starting("starting")
         try:
             try:
                 self._control = self._listen()
@@ -100,7 +103,7 @@ class Master:
                 await self.supervisor.wait()
         except SupervisorFailed as error:
             failure = error
-            self._notify.stopping(self._shutdown, _first_line(error))
+            self._say_stopping(_first_line(error))
         except (IPCError, OSError, ValueError) as error:
             if self._up.is_set():
                 raise
@@ -132,7 +135,11 @@ class Master:
         _log.info("the end: all that was accepted is finished")
         return 0
 
+    def _say_stopping(self, status: str) -> None:
+        self._notify.stopping(self._shutdown + KILL_TIME, status)
+
     async def _close(self) -> None:
+        self._say_stopping("ended")  # unless that was said before: the end has other causes than a signal
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -172,7 +179,7 @@ class Master:
         """Begin to stop everything, or, ``quick``, kill it, and end with this code then."""
         if self._asked_at is None:
             self._asked_at = self._loop.time()
-            self._notify.stopping(self._shutdown, "stopping")
+            self._say_stopping("stopping")
         if quick and self._quick_code is None:
             self._quick_code = code
         self._start_task(self._shut_down(quick))

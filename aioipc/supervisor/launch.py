@@ -19,8 +19,8 @@ from .._sys import libc
 from ..wire.service_protocol import Refusal
 
 _OF_OTHERS = (
-    *("NOTIFY_SOCKET", "NOTIFY_FD", "WATCHDOG_USEC", "WATCHDOG_PID", "WATCHDOG_PIDFDID", "MAINPID"),
-    *("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+    *("NOTIFY_SOCKET", "NOTIFY_FD", "WATCHDOG_USEC", "WATCHDOG_PID", "WATCHDOG_PIDFDID", "MAINPID", "MAINPIDFDID"),
+    *("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "FDSTORE"),
 )
 """What a service manager tells the master alone."""
 

@@ -21,6 +21,9 @@ from ..wire.sd_notify import Notification
 
 _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "WATCHDOG_PIDFDID")
 _MOST_WAITING = 64
+_EXTENSION = 30.0
+"""Seconds by which a start or a reload is extended, each time; a master that hangs in it is found out after that."""
+_EXTEND_EVERY = 10.0
 
 logger: logging.Logger = logging.getLogger("aioipc.supervisor")
 
@@ -45,6 +48,7 @@ class NotifySender:
         self._room: RoomReadiness | None = None
         self._is_armed = False
         self._watchdog: asyncio.Handle | None = None
+        self._extending: asyncio.Handle | None = None
         self._healthy: Callable[[], bool] | None = None
         self._held_back = False
         self._failed = False
@@ -64,47 +68,63 @@ class NotifySender:
         """Whether there is a service manager to tell."""
         return self._address is not None
 
+    def starting(self, status: str | None = None) -> None:
+        """Say that the start may take longer than the manager gives by itself, on a running loop again and again."""
+        if self.phase == "starting":
+            self._send(Notification(extend_timeout=_EXTENSION, status=status))
+            self._extend_later()
+
     def ready(self, status: str | None = None) -> None:
         """Say that everything is up, after the start or a reload, also one that failed: then the old is up."""
         if self.phase != "stopping":
             self.phase = "up"
+            self._extend_no_more()
             self._send(Notification(ready=True, status=status))
 
     def reloading(self, status: str | None = None) -> None:
-        """Say that a reload begins; `ready` is to follow. Not up yet, or stopping: do nothing."""
+        """Say that a reload begins, which may take long as a start may; `ready` is to follow.
+
+        Not up yet, or stopping: do nothing.
+        """
         if self.phase == "up":
             self.phase = "reloading"
-            self._send(Notification(reloading=True, monotonic=time.monotonic(), status=status))
+            now = time.monotonic()
+            self._send(Notification(reloading=True, monotonic=now, extend_timeout=_EXTENSION, status=status))
+            self._extend_later()
 
     def stopping(self, timeout: float, status: str | None = None) -> None:
-        """Say that the stop begins, and may take so many seconds, more than the manager gives by itself. Once."""
+        """Say that the stop begins, and may take so many seconds, more than the manager gives by itself.
+
+        It is the last thing to be said: the watchdog is not for a service that stops, nor is anything after it.
+        """
         if self.phase != "stopping":
             self.phase = "stopping"
+            self._extend_no_more()
+            self._watch_no_more()
             self._send(Notification(stopping=True, extend_timeout=timeout, status=status))
 
     def status(self, text: str) -> None:
-        """Say, for people, what the master is doing."""
-        self._send(Notification(status=text))
-
-    def extend_timeout(self, seconds: float) -> None:
-        """Ask for more time for a start, a reload or a stop: until the next message, which comes within so many."""
-        self._send(Notification(extend_timeout=seconds))
+        """Say, for people, what the master is doing, unless it stops."""
+        if self.phase != "stopping":
+            self._send(Notification(status=text))
 
     def watch(self, healthy: Callable[[], bool]) -> None:
         """Say twice within each timeout that the master is alive, while ``healthy()`` is true.
 
         It is asked each time, on the running loop, so a blocked loop is silent too; where it raises, it is not healthy.
-        Without a watchdog nothing is asked. Raises `RuntimeError` without a running loop.
+        Without a watchdog, or where it stops already, nothing is asked. Raises `RuntimeError` without a running loop.
         """
         loop = asyncio.get_running_loop()
         self._healthy = healthy
-        if self._address is not None and self.watchdog_timeout is not None and self._watchdog is None:
+        if self.phase == "stopping" or self._address is None:
+            return
+        if self.watchdog_timeout is not None and self._watchdog is None:
             self._watchdog = loop.call_soon(self._beat, loop, self.watchdog_timeout / 2)
 
     def close(self) -> None:
         """Stop; what still waits is tried once more. Closed already: do nothing."""
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        self._watch_no_more()
+        self._extend_no_more()
         if self._room is not None:
             self._room.close()
             self._room = None
@@ -127,6 +147,25 @@ class NotifySender:
         elif not self._held_back:
             self._held_back = True
             logger.error("the service manager is not told that the master is alive: it is not healthy")
+
+    def _watch_no_more(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+    def _extend_later(self) -> None:
+        """Have the phase extended in time, by a loop that still turns then."""
+        loop = _get_running_loop()
+        if loop is not None and self._address is not None:
+            self._extending = loop.call_later(_EXTEND_EVERY, self._extend)
+
+    def _extend(self) -> None:
+        self._send(Notification(extend_timeout=_EXTENSION))
+        self._extend_later()
+
+    def _extend_no_more(self) -> None:
+        if self._extending is not None:
+            self._extending.cancel()
+            self._extending = None
 
     def _is_healthy(self) -> bool:
         try:

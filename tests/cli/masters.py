@@ -115,13 +115,14 @@ def master(
     env: dict[str, str] | None = None,
     prefix: Sequence[str] = (),
     log: str = "stderr",
+    program: Sequence[str] = ("-m", "aioipc"),
     **options: Any,
 ) -> Iterator[Running]:
     """Start `aioipc run` in a directory; killed at the end where it still runs."""
     (directory / "state").mkdir(0o700, exist_ok=True)
     with open(directory / log, "wb") as err, open(directory / "stdout", "wb") as out:
         popen = subprocess.Popen(
-            [*prefix, sys.executable, "-W", "error", "-m", "aioipc", "run", *arguments],
+            [*prefix, sys.executable, "-W", "error", *program, "run", *arguments],
             **{"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, "cwd": directory, **options},
             env={**_environment(directory), **(env or {})},
         )

@@ -72,8 +72,8 @@ def test_a_life(place: Path) -> None:
             assert os.listdir(place / "state") == []
             assert not (place / "pid").exists()
         heard = [each.split(" MONOTONIC")[0].split(" STATUS")[0] for each in manager.heard()]
-        assert heard[:3] == ["READY=1", "RELOADING=1", "READY=1"]
-        assert heard[3].startswith("STOPPING=1 EXTEND_TIMEOUT_USEC=25000000")
+        assert heard[1:4] == ["READY=1", "RELOADING=1", "READY=1"]
+        assert heard[4].startswith("STOPPING=1 EXTEND_TIMEOUT_USEC=30000000")
         assert "WATCHDOG=1" in manager.heard(watchdog=True)
         assert set(manager.senders) == {running.pid}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -29,8 +30,9 @@ def test_a_whole_life(manager: ServiceManager) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     sender.reloading()  # not up yet: nothing
     sender.status("0 of 2 ready")
-    sender.extend_timeout(60)
+    sender.starting("starting")
     sender.ready("2 of 2 ready")
+    sender.starting("too late")
     sender.reloading("reloading")
     sender.reloading("again")
     sender.ready("reloaded")
@@ -47,12 +49,11 @@ def test_a_whole_life(manager: ServiceManager) -> None:
     assert before <= int(usec) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     assert heard == [
         "STATUS=0 of 2 ready",
-        "EXTEND_TIMEOUT_USEC=60000000",
+        "EXTEND_TIMEOUT_USEC=30000000 STATUS=starting",
         "READY=1 STATUS=2 of 2 ready",
-        f"RELOADING=1 MONOTONIC_USEC={usec} STATUS=reloading",
+        f"RELOADING=1 MONOTONIC_USEC={usec} EXTEND_TIMEOUT_USEC=30000000 STATUS=reloading",
         "READY=1 STATUS=reloaded",
         "STOPPING=1 EXTEND_TIMEOUT_USEC=25000000 STATUS=draining",
-        "STATUS=1 left",
     ]
     assert {*manager.senders} == {os.getpid()}
 
@@ -90,6 +91,29 @@ async def test_the_watchdog_is_fed_while_all_is_well(caplog: pytest.LogCaptureFi
         await eventually_async(lambda: len(manager.heard(watchdog=True)) > silent)
         sender.close()
         assert {*manager.datagrams} == {"WATCHDOG=1"}
+
+
+async def test_what_takes_long_is_extended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start and a reload, as long as they last and the loop turns; and no other time."""
+    monkeypatch.setattr("aioipc.supervisor.notify_sender._EXTEND_EVERY", 0.01)
+    more = "EXTEND_TIMEOUT_USEC=30000000"
+    with service_manager() as manager:
+        sender = NotifySender.from_environ(manager.environ(watchdog=0.02))
+        sender.starting()
+        await eventually_async(lambda: len(manager.heard()) >= 3)
+        sender.ready()
+        sender.watch(lambda: True)
+        count = len(manager.heard())
+        assert manager.heard() == [*[more] * (count - 1), "READY=1"]
+        sender.reloading()
+        await eventually_async(lambda: len(manager.heard()) >= count + 3)
+        sender.stopping(1)
+        until = len(manager.heard(watchdog=True))
+        assert manager.heard()[-2:] == [more, "STOPPING=1 EXTEND_TIMEOUT_USEC=1000000"]
+        sender.watch(lambda: True)
+        await asyncio.sleep(0.1)
+        assert len(manager.heard(watchdog=True)) == until
+        sender.close()
 
 
 async def test_without_a_watchdog_nobody_is_asked() -> None:
