@@ -1,6 +1,6 @@
 """``python -m aioipc`` is the command ``aioipc``."""
 
-from aioipc.cli.main import main
+from aioipc.cli.start import main
 
 if __name__ == "__main__":
     main()

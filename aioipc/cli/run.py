@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,9 +12,9 @@ from . import output
 from .failure import CommandError, errors_told
 from .parameters import parse_duration, parse_size, reading
 from .services import Services
+from .start import hold_signals
 
 COUNT = click.IntRange(min=1)
-_HELD = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _OF_FUNCTIONS = (
     *("name", "workers", "binds", "app_dir", "concurrency", "boot_timeout", "heartbeat_timeout", "drain_delay"),
@@ -82,8 +81,7 @@ def run_command(target: str, **options: Any) -> None:
       aioipc run web:serve --workers 4 --bind http=tcp://127.0.0.1:8000
     """
     output.open_missing_descriptors()
-    held = [getattr(signal, f"SIG{name}") for name in _HELD]
-    signal.pthread_sigmask(signal.SIG_BLOCK, held)  # for good: what comes before and after the master hears waits
+    hold_signals()
     given = {name: options.pop(name) for name in _OF_FUNCTIONS}
     is_file = target.endswith(".toml")
     if is_file:

@@ -60,9 +60,9 @@ class Running:
         assert self.log.count(text) >= times, self.log
         return self.log
 
-    def blocks(self, signum: int) -> bool:
-        """Whether it keeps a signal for later."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
+    def blocks(self, signum: int, pid: int | None = None) -> bool:
+        """Whether it, or another process, keeps a signal for later."""
+        status = Path(f"/proc/{pid or self.pid}/status").read_text()
         mask = int(next(line for line in status.splitlines() if line.startswith("SigBlk:")).split()[1], 16)
         return bool(mask & 1 << (signum - 1))
 

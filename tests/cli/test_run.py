@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import socket
 import stat
@@ -216,24 +215,6 @@ def test_a_killed_master(place: Path) -> None:
         running.send(INT)
         assert running.wait() == 0, running.log
     assert not (place / "control.sock").exists()
-
-
-def test_a_terminal(place: Path) -> None:
-    """Ctrl-C reaches the master alone, also where it was started with SIGINT ignored; a second one kills."""
-    ignoring = ["setsid", "--ctty", "sh", "-c", 'trap "" INT HUP; exec "$@"', "sh"]
-    for function, presses, code in (("serve", 1, 0), ("stubborn", 2, 130)):
-        ours, theirs = pty.openpty()
-        with master(place, f"shop:{function}", "-w", "1", prefix=ignoring, stdin=theirs) as running:
-            os.close(theirs)
-            running.wait_log("up: ")
-            os.write(ours, b"\x03")
-            running.wait_log("SIGINT: stopping, within 25 s")
-            if presses == 2:
-                time.sleep(0.3)  # else it could be one request that was relayed twice
-                os.write(ours, b"\x03")
-            assert running.wait() == code, running.log
-            assert "KeyboardInterrupt" not in running.log
-        os.close(ours)
 
 
 def test_as_process_1(place: Path) -> None:
