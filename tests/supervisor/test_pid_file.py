@@ -57,9 +57,10 @@ def test_one_that_lives_and_one_that_has_died(tmp_path: Path) -> None:
 
 def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.pid"
-    source = HOLDER.replace('print("made"', 'import os; forked = os.fork(); forked and print("made"')
+    source = HOLDER.replace('print("made"', 'import os; print("made" if os.fork() else "forked"')
     with running_script(source, str(path)) as holder:
-        holder.wait_output("made")
+        for text in ("made", "forked"):
+            holder.wait_output(text)
         (forked,) = descendants(holder.pid)
         with pytest.raises(FileExistsError):
             PidFile(path)
