@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import pwd
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Supervised:
         self._checkup: Checkup | None = None
         self._receiver: NotifyReceiver | None = None
         self._delay: asyncio.TimerHandle | None = None
+        self._signalled = (0, "")
         with contextlib.ExitStack() as undo:
             if self.spec.ready == "notify":
                 self._receiver = resources.notify.new_receiver(self._notified, uid=_user_id(self.spec))
@@ -184,6 +186,12 @@ class Supervised:
         else:
             self.handle.kill(why)
 
+    def send_signal(self, signum: int, why: str) -> int:
+        """Send it a signal that somebody wants it to get; return to how many processes. ``why`` says which one."""
+        self._signalled = (signum, why)
+        group = signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
+        return self.handle.send_signal(signum, group=group)
+
     def is_ready(self) -> None:
         """Take note that the core counts it as ready."""
         if self.handle.state == "EXITED":  # the core will hear of that next
@@ -249,7 +257,14 @@ class Supervised:
         self._ended(self.key, Ending(text, report.exitcode, stderr))
         if stderr and not process.was_ready and stderr not in text:
             text += f"\n--- end of its stderr ---\n{stderr}"
-        self._post(Exited(self.key, report.exitcode, text, report.reason if report.with_zygote else ""))
+        self._post(Exited(self.key, report.exitcode, text, self._cause_of(report)))
+
+    def _cause_of(self, report: ExitReport) -> str:
+        """Return what has ended it, and perhaps others, if that was no fault of its own."""
+        signum, why = self._signalled
+        if report.with_zygote:
+            return report.reason
+        return why if signum == signal.SIGTERM or report.exitcode == -signum else ""
 
     # -- sd_notify -------------------------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Supervisor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened_at = 0.0
         self._generation = 0
+        self._signals = 0
         self._ending: asyncio.Task[None] | None = None
         self._deadline = float("inf")
         self._failure_seen = False
@@ -259,9 +260,9 @@ class Supervisor:
         """Send a signal to the processes of a child, or of one of its replicas; returns to how many. Those of a pool
         are its workers.
 
-        SIGKILL, SIGSTOP and SIGCONT go to all that they have started, too. One that ends by it is started again as
-        its spec says. Raises LookupError where there is no such child or replica, TypeError or ValueError where that
-        is no signal, ClosedResourceError once the supervisor stops.
+        SIGKILL, SIGSTOP and SIGCONT go to all that they have started, too. Those that end by it are started again as
+        their spec says, which counts as one restart. Raises LookupError where there is no such child or replica,
+        TypeError or ValueError where that is no signal, ClosedResourceError once the supervisor stops.
         """
         driver, path, child = self._find(name)
         if check_count("signum", signum) not in signal.valid_signals():
@@ -272,9 +273,10 @@ class Supervisor:
         if child.spec.supervisor is not None:
             raise LookupError(f"{'/'.join(path)!r} is a supervisor and has no process")
         keys = [process.key for slot in slots for process in slot.processes()]
-        found = [driver.processes[key].handle for key in keys if key in driver.processes]
-        group = signum in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
-        return sum(handle.send_signal(signum, group=group) for handle in found if handle.pid is not None)
+        found = [driver.processes[key] for key in keys if key in driver.processes]
+        self._signals += 1
+        why = f"signal {signum}, the {self._signals}. that was asked for"
+        return sum(process.send_signal(signum, why) for process in found if process.handle.pid is not None)
 
     async def scale(self, name: str, replicas: int) -> None:
         """Have so many replicas of a child, at least one; returns when they are ready, and what is too many is gone.

@@ -107,12 +107,17 @@ async def test_drain_delay(journal: Journal) -> None:
 
 
 async def test_signals_to_children(journal: Journal) -> None:
-    async with Supervisor(SupervisorSpec([journal.standing("web", replicas=2)])) as supervisor:
+    async with Supervisor(SupervisorSpec([journal.standing("web", replicas=2)], intensity=3)) as supervisor:
         before = pids(supervisor)
         assert supervisor.signal_child("web", KILL, replica=1) == 1
         await until(supervisor, lambda: pids(supervisor)["web.1"] not in (None, before["web.1"]))
         assert pids(supervisor)["web.0"] == before["web.0"]
         assert supervisor.signal_child("web", signal.SIGCONT) == 2
+        for signum in (KILL, TERM):  # each is one restart, or there were too many by now
+            old = set(pids(supervisor).values())
+            assert supervisor.signal_child("web", signum) == 2
+            await until(supervisor, lambda old=old: not old & set(pids(supervisor).values()))
+            await until(supervisor, lambda: supervisor.children()[0].ready == 2)
         for arguments, error in (
             (("nobody", KILL), LookupError),
             (("web", KILL, 2), LookupError),
