@@ -124,6 +124,15 @@ async def test_one_that_cannot_start(tmp_path: Path) -> None:
             await supervisor.start_child(failing)
         assert "this is why" in refused.value.stderr
         assert not supervisor.children()
+        count.unlink()
+        await supervisor.start_child(failing)
+        old = supervisor.pool("jobs")
+        count.write_text("1000")
+        with pytest.raises(aioipc.ReloadFailed, match="this is why"):
+            await supervisor.reload()
+        assert supervisor.pool("jobs") is old
+        assert await old.run(len, "abc") == 3
+        await supervisor.delete_child("jobs")
         slow = PoolSpec(1, initializer=wait_for, initargs=(str(tmp_path / "never"),))
         with pytest.raises(aioipc.WorkerBootError, match=r"it was not ready after 0\.2 s"):
             await supervisor.start_child(ChildSpec("slow", slow, boot_timeout=0.2))
