@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from aioipc.exceptions import TornWriteError
@@ -65,75 +64,54 @@ class GuardedMemory:
         """Twice the number of writes that were finished, plus one while one is under way or where one was torn."""
         return self._word(1)
 
-    def read(self) -> Access:
+    def read(self) -> AbstractAsyncContextManager[memoryview]:
         """Return a context manager for reading: ``async with guarded.read() as view:`` takes the lock.
 
         The view is read-only, and ends with the block. Entering raises `TornWriteError` where the last writer did not
         get to its end, and what the lock raises. Cancelled while it waits: nothing happened.
         """
-        return Access(self._memory, self._lock, writes=False, repair=False)
+        return _access(self._memory, self._lock, writes=False, repair=False)
 
-    def write(self, *, repair: bool = False) -> Access:
+    def write(self, *, repair: bool = False) -> AbstractAsyncContextManager[memoryview]:
         """Return a context manager for writing: ``async with guarded.write() as view:`` takes the lock.
 
         A block that is left by an exception or a cancellation has torn the memory, as one whose process is killed.
         Every `read` and `write` raises `TornWriteError` from then on, until a ``write(repair=True)``, which shall write
         all of it anew, gets to its end.
         """
-        return Access(self._memory, self._lock, writes=True, repair=repair)
+        return _access(self._memory, self._lock, writes=True, repair=repair)
 
     def _word(self, index: int) -> int:
         with self._memory.buffer as view, view[:HEADER].cast("Q") as words:
             return words[index]
 
 
-class Access:
-    """One block of reading or writing; `GuardedMemory.read` and `GuardedMemory.write` make it, for one use."""
-
-    def __init__(self, memory: Segment, lock: AsyncLock, *, writes: bool, repair: bool) -> None:
-        self._memory = memory
-        self._lock: Any = lock if hasattr(lock, "__aenter__") else lock()
-        self._writes = writes
-        self._repair = repair
-        self._view: memoryview | None = None
-
-    async def __aenter__(self) -> memoryview:
-        await self._lock.__aenter__()
+@asynccontextmanager
+async def _access(memory: Segment, lock: AsyncLock, *, writes: bool, repair: bool) -> AsyncIterator[memoryview]:
+    """One block of reading or writing."""
+    async with lock if isinstance(lock, AbstractAsyncContextManager) else lock():
+        _begin(memory, writes=writes, repair=repair)
+        view = memory.buffer[HEADER:] if writes else memory.buffer[HEADER:].toreadonly()
         try:
-            return self._begin()
-        except BaseException as error:
-            await self._lock.__aexit__(type(error), error, error.__traceback__)
-            raise
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._end(finished=exc_value is None)
+            yield view
+            if writes:
+                _finish(memory)
         finally:
-            await self._lock.__aexit__(exc_type, exc_value, traceback)
+            with contextlib.suppress(BufferError):  # an array of it lives on
+                view.release()
 
-    def _begin(self) -> memoryview:
-        with self._memory.buffer as buffer, buffer[:HEADER].cast("Q") as words:
-            if words[1] % 2 and not self._repair:
-                text = "began to write and did not get to the end; write(repair=True) writes all anew"
-                raise TornWriteError(f"process {words[2]} {text}", pid=words[2])
-            if self._writes:
-                words[2] = os.getpid()
-                words[1] |= 1
-                words[0] = _MAGIC
-        view = self._memory.buffer[HEADER:]
-        self._view = view if self._writes else view.toreadonly()
-        return self._view
 
-    def _end(self, *, finished: bool) -> None:
-        view, self._view = self._view, None
-        assert view is not None
-        if self._writes and finished:
-            with self._memory.buffer as buffer, buffer[:HEADER].cast("Q") as words:
-                words[1] += 1
-        with contextlib.suppress(BufferError):  # an array of it lives on
-            view.release()
+def _begin(memory: Segment, *, writes: bool, repair: bool) -> None:
+    with memory.buffer as buffer, buffer[:HEADER].cast("Q") as words:
+        if words[1] % 2 and not repair:
+            text = "began to write and did not get to the end; write(repair=True) writes all anew"
+            raise TornWriteError(f"process {words[2]} {text}", pid=words[2])
+        if writes:
+            words[2] = os.getpid()
+            words[1] |= 1
+            words[0] = _MAGIC
+
+
+def _finish(memory: Segment) -> None:
+    with memory.buffer as buffer, buffer[:HEADER].cast("Q") as words:
+        words[1] += 1
