@@ -7,64 +7,34 @@ import logging
 import os
 
 from ..wire.log_protocol import Record, RecordDecoder
+from .pipe_reader import PipeReader
 from .source import Source
 
-PORTION = 8192
-"""Bytes read in one turn of the loop: so many records that handling them takes a few milliseconds."""
 PORTIONS_AHEAD = 4
 """Portions read before results are: records come before the result of their task, unless it has flooded us."""
 
 
-class LogRelay:
+class LogRelay(PipeReader):
     """Reads the log pipe ``fd`` of a worker on the loop; the descriptor stays its owner's."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, source: Source) -> None:
-        self._loop = loop
-        self._fd = fd
+        super().__init__(loop, fd)
         self._source = source
         self._log = logging.getLogger(source.logger)
         self._decoder = RecordDecoder(self._garbage)
         self._warned = False
-        loop.add_reader(fd, self._readable)
+        self.listen()
 
     def read_ahead(self) -> None:
         """Read what is there, but not for long."""
-        for _ in range(PORTIONS_AHEAD):
-            if not self._read():
-                return
+        self._read_portions(PORTIONS_AHEAD)
 
-    def drain(self, limit: int) -> None:
-        """Read what a worker that has ended left behind, at most ``limit`` bytes."""
-        for _ in range(limit // PORTION + 1):
-            if not self._read():
-                return
-
-    def close(self) -> None:
-        """Stop reading; may be called twice."""
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            self._fd = -1
-
-    def _readable(self) -> None:
-        self._read()
-
-    def _read(self) -> bool:
-        """Read one portion and log it; False where that was all there is."""
-        if self._fd < 0:
-            return False
-        try:
-            data = os.read(self._fd, PORTION)
-        except (BlockingIOError, InterruptedError):
-            return False
-        if not data:  # a task has closed it, or the worker has ended
-            self.close()
-            return False
+    def _take(self, data: bytes) -> None:
         for record in self._decoder.feed(data):
             if record.lost:
                 self._log.warning("%d log records of %s were lost", record.lost, self._source.label)
             if record.name:
                 self._replay(record)
-        return len(data) == PORTION
 
     def _replay(self, record: Record) -> None:
         try:

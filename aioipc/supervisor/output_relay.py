@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 from .output_lines import LineSplitter, OutputLine
+from .pipe_reader import PipeReader
 from .source import Source
 
 _output_log = logging.getLogger("aioipc.output")
 
-PORTION = 8192
-"""Bytes read at once."""
 LINES = 64
 """Lines handed over in one turn of the loop; a portion may hold thousands of empty ones."""
 TAIL = 8192
@@ -43,7 +41,7 @@ def log_line(line: OutputLine) -> None:
     _output_log.handle(record)
 
 
-class OutputRelay:
+class OutputRelay(PipeReader):
     """Reads the pipe ``fd`` of a worker on the loop and hands lines to ``sink``; the descriptor stays its
     owner's. It reads from `start` on, since a line names the pid.
     """
@@ -56,8 +54,7 @@ class OutputRelay:
         stream: Literal["stdout", "stderr"],
         sink: Sink,
     ) -> None:
-        self._loop = loop
-        self._fd = fd
+        super().__init__(loop, fd)
         self._source = source
         self._stream = stream
         self._sink = sink
@@ -69,31 +66,19 @@ class OutputRelay:
 
     def start(self, pid: int) -> None:
         """Begin to read; done so already: do nothing."""
-        if self._pid < 0 <= self._fd:
+        if self._pid < 0:
             self._pid = pid
-            self._loop.add_reader(self._fd, self._readable)
+            self.listen()
 
     def tail(self) -> str:
         """Return the end of all that was read."""
         return self._tail.decode("utf-8", "replace")
 
     def drain(self, limit: int) -> None:
-        """Read what a worker that has ended left behind, at most ``limit`` bytes, and hand all of it over.
-
-        There may be no end of file: a process that it has started can live on and hold the pipe open.
-        """
-        for _ in range(limit // PORTION + 1):
-            if not self._read():
-                break
+        """See `PipeReader`; all that was read is handed over, also a line without an end."""
+        super().drain(limit)
         self._lines.extend(self._splitter.finish())
         self._deliver(len(self._lines))
-
-    def close(self) -> None:
-        """Stop reading; may be called twice."""
-        if self._fd >= 0:
-            if self._pid >= 0:
-                self._loop.remove_reader(self._fd)
-            self._fd = -1
 
     def _readable(self) -> None:
         if not self._lines:
@@ -108,21 +93,10 @@ class OutputRelay:
             self._due = True
             self._loop.call_soon(self._go_on)
 
-    def _read(self) -> bool:
-        """Read one portion; False where that was all there is."""
-        if self._fd < 0:
-            return False
-        try:
-            data = os.read(self._fd, PORTION)
-        except (BlockingIOError, InterruptedError):
-            return False
-        if not data:  # the worker has closed it, or has ended
-            self.close()
-            return False
+    def _take(self, data: bytes) -> None:
         self._lines.extend(self._splitter.feed(data))
         self._tail += data[-TAIL:]
         del self._tail[:-TAIL]
-        return True
 
     def _deliver(self, count: int) -> None:
         for _ in range(min(count, len(self._lines))):
