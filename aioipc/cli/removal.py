@@ -157,16 +157,10 @@ def _remove_posix_memory(found: KernelObject) -> None:
         os.unlink(path)
 
 
-def _remove_fifo(found: KernelObject) -> None:
-    """Remove it, not opening it: that could meet somebody who waits for a reader."""
+def _remove_path(found: KernelObject) -> None:
+    """Remove a FIFO or socket, not opening it: that could meet somebody who waits for a reader."""
     assert found.name is not None
-    _check_same(found.name, found, stat.S_ISFIFO)
-    os.unlink(found.name)
-
-
-def _remove_socket(found: KernelObject) -> None:
-    assert found.name is not None
-    _check_same(found.name, found, stat.S_ISSOCK)
+    _check_same(found.name, found, stat.S_ISFIFO if found.kind == "fifo" else stat.S_ISSOCK)
     os.unlink(found.name)
 
 
@@ -185,6 +179,6 @@ _REMOVERS: dict[str, Callable[[KernelObject], None]] = {
     "posix-queue": _remove_posix_queue,
     "posix-semaphore": _remove_posix_semaphore,
     "posix-memory": _remove_posix_memory,
-    "fifo": _remove_fifo,
-    "unix-socket": _remove_socket,
+    "fifo": _remove_path,
+    "unix-socket": _remove_path,
 }
