@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from aioipc._sys import sysv_messages, sysv_semaphores
 from aioipc._sys.open_files import OpenFiles
 from aioipc._sys.sysvipc import Row, table
 
-from .kernel_object import KernelObject, SemaphoreState, openers
+from .kernel_object import KernelObject, ObjectKind, SemaphoreState, openers
 
 _SHM_DEST = 0o1000
 
@@ -16,18 +17,14 @@ _SHM_DEST = 0o1000
 def queues() -> Iterator[KernelObject]:
     """Yield the message queues."""
     for row in table("msg") or ():
-        yield KernelObject(
-            kind="sysv-queue",
-            id=row["msqid"],
-            key=row["key"],
-            uid=row["uid"],
-            gid=row["gid"],
-            mode=row["perms"] & 0o777,
+        yield _object(
+            "sysv-queue",
+            row,
+            row["msqid"],
             size=_max_bytes(row["msqid"]),
             used=row["cbytes"],
             messages=row["qnum"],
             last_pids=_pids(row, "lspid", "lrpid"),
-            changed=float(row["ctime"]),
             last_used=_latest(row["stime"], row["rtime"]),
         )
 
@@ -37,17 +34,13 @@ def semaphores() -> Iterator[KernelObject]:
     for row in table("sem") or ():
         states = _states(row["semid"], row["nsems"])
         pids = sorted({state.last_pid for state in states or ()} - {0})
-        yield KernelObject(
-            kind="sysv-semaphores",
-            id=row["semid"],
-            key=row["key"],
-            uid=row["uid"],
-            gid=row["gid"],
-            mode=row["perms"] & 0o777,
+        yield _object(
+            "sysv-semaphores",
+            row,
+            row["semid"],
             count=row["nsems"],
             semaphores=states,
             last_pids=tuple(pids),
-            changed=float(row["ctime"]),
             last_used=_latest(row["otime"]),
             in_use=any(state.waiting or state.waiting_for_zero for state in states or ()),
         )
@@ -56,24 +49,34 @@ def semaphores() -> Iterator[KernelObject]:
 def memory(users: OpenFiles) -> Iterator[KernelObject]:
     """Yield the segments of shared memory."""
     for row in table("shm") or ():
-        yield KernelObject(
-            kind="sysv-memory",
-            id=row["shmid"],
-            key=row["key"],
-            uid=row["uid"],
-            gid=row["gid"],
-            mode=row["perms"] & 0o777,
+        yield _object(
+            "sysv-memory",
+            row,
+            row["shmid"],
             size=row["size"],
             used=row["rss"] + row["swap"],
             attached=row["nattch"],
             openers=openers(users.segments.get(row["shmid"])),
             creator=row["cpid"] or None,
             last_pids=_pids(row, "lpid"),
-            changed=float(row["ctime"]),
             last_used=_latest(row["atime"], row["dtime"]),
             removed=bool(row["perms"] & _SHM_DEST),
             in_use=row["nattch"] > 0,
         )
+
+
+def _object(kind: ObjectKind, row: Row, id: int, **more: Any) -> KernelObject:
+    """Return an object with what every kind has in the kernel's table, and more."""
+    return KernelObject(
+        kind=kind,
+        id=id,
+        key=row["key"],
+        uid=row["uid"],
+        gid=row["gid"],
+        mode=row["perms"] & 0o777,
+        changed=float(row["ctime"]),
+        **more,
+    )
 
 
 def _states(set_id: int, count: int) -> tuple[SemaphoreState, ...] | None:
