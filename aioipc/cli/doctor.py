@@ -8,10 +8,10 @@ from aioipc import limits
 
 from . import screen
 from .checks import Check, checks
+from .exit_codes import EXIT_FAILED
 from .json_text import to_json
 from .object_json import SCHEMA, limit_json
 
-EXIT_FAILED = 1
 _COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 

@@ -10,11 +10,8 @@ import click
 
 from aioipc import IPCError
 
+from .exit_codes import EXIT_ERROR, EXIT_NOTHING
 from .humans import printable
-
-EXIT_NOTHING = 1
-EXIT_ERROR = 2
-EXIT_PIPE_CLOSED = 141
 
 _OPTIONS = {  # the library names its arguments, the command line its options
     "; exist_ok=True opens it": "; --exist-ok takes it as it is",

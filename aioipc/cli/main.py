@@ -14,6 +14,8 @@ import click
 
 from aioipc import __version__
 
+from .exit_codes import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,9 +31,6 @@ COMMANDS = {
     "send": "aioipc.cli.send:send_command",
     "show": "aioipc.cli.show:show_command",
 }
-
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 
 
 class LazyGroup(click.Group):

@@ -14,7 +14,8 @@ import click
 import aioipc
 
 from .address import Address, resolve_address, target_options
-from .failure import EXIT_PIPE_CLOSED, CommandError, NothingError, errors_told, explain
+from .exit_codes import EXIT_PIPE_CLOSED
+from .failure import CommandError, NothingError, errors_told, explain
 from .message_output import LAST_WRITE, MessageOutput
 from .messages import Message, to_record
 from .output import open_missing_descriptors
@@ -92,7 +93,7 @@ def recv_command(**options: Any) -> None:
         with errors_told():
             aioipc.run(Reception(settings).run)
     except BrokenPipeError:
-        sys.exit(EXIT_PIPE_CLOSED)  # as quiet as other Unix tools
+        sys.exit(EXIT_PIPE_CLOSED)
 
 
 def check_options(

@@ -13,7 +13,8 @@ import aioipc
 from aioipc import KernelObject, ObjectKind
 
 from . import screen
-from .failure import EXIT_NOTHING, CommandError, errors_told
+from .exit_codes import EXIT_NOTHING
+from .failure import CommandError, errors_told
 from .finding import look
 from .humans import printable
 from .json_text import to_json

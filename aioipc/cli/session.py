@@ -11,14 +11,11 @@ from dataclasses import dataclass
 import aioipc
 
 from .display import DisplayThread, choose_display, count_in_background
+from .exit_codes import EXIT_BOOT, EXIT_FAILED, EXIT_PIPE_CLOSED
 from .map_run import MapRun, Stop, Stopped, Work
 from .output import ResultWriter
 from .progress import Counters, SayWarnings, say, summary
 from .tasks_input import TaskInput, count_tasks
-
-EXIT_FAILED = 1
-EXIT_BOOT = 3
-EXIT_PIPE_CLOSED = 128 + signal.SIGPIPE
 
 LAST_FLUSH = 1.0
 
@@ -175,7 +172,7 @@ class Session:
     def _end(self) -> int:
         """Say how it went; the exit code."""
         if isinstance(self._output_error, BrokenPipeError):
-            return EXIT_PIPE_CLOSED  # as quiet as other Unix tools
+            return EXIT_PIPE_CLOSED
         if self._output_error is not None:
             say(f"cannot write the results: {self._output_error.strerror}", error=True)
         reason = self._run.stop_reason if self._run is not None else None
