@@ -39,7 +39,8 @@ class Case:
     ``size`` says how much there is to do: a number of tasks or messages, or the seconds to watch; ``quick_size``
     is that of a first look. The target is a ratio to the best peer (to the best of the ``rivals`` where some are
     named), or a figure by itself where ``absolute``. It is about ``ours``; others of ours may have ``goals`` of their
-    own. ``only`` names the peers that can do it, where not all can. ``cap``: seconds until a measurement is given up.
+    own. ``is_sum``: of its rounds not the median is shown, but the sum, for a count of what should not be at all.
+    ``only`` names the peers that can do it, where not all can. ``cap``: seconds until a measurement is given up.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Case:
     cap: float = 60
     ours: str = OURS
     part_of: str = ""
+    is_sum: bool = False
     goals: Mapping[str, Goal] = field(default_factory=dict)
 
     def goal(self, ours: str) -> Goal:

@@ -36,7 +36,9 @@ class Report:
     def summaries(self, case: Case) -> dict[str, Summary]:
         """Peer -> its rounds of the case, summed up."""
         return {
-            entry.name: summarise(each for each in self.rounds if (each.case, each.peer) == (case.name, entry.name))
+            entry.name: summarise(
+                (each for each in self.rounds if (each.case, each.peer) == (case.name, entry.name)), is_sum=case.is_sum
+            )
             for entry in self.entries
         }
 

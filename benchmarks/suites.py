@@ -25,7 +25,6 @@ POOL = Suite("pool", "process pools, two workers each", pool_cases.CASES, peers.
 CHANNELS = Suite(
     "channels", "pipes, sockets, queues, semaphores and memory", channel_cases.CASES, channel_peers.ENTRIES
 )
-# One round: what is counted in it are requests that failed, and of those a median would say little.
-PREFORK = Suite("prefork", "HTTP servers, reloaded under load", prefork_cases.CASES, prefork_peers.ENTRIES, rounds=1)
+PREFORK = Suite("prefork", "HTTP servers, reloaded under load", prefork_cases.CASES, prefork_peers.ENTRIES, rounds=4)
 
 SUITES = {suite.name: suite for suite in (POOL, CHANNELS, PREFORK)}

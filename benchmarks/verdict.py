@@ -25,7 +25,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Summary:
-    """All rounds of one peer in one case."""
+    """All rounds of one peer in one case; ``median`` is the sum where the case counts what should not be."""
 
     median: float | None
     note: str
@@ -44,14 +44,14 @@ class Summary:
         return f"{self.median:,.0f}" if self.median >= 100 else f"{self.median:.3g}"
 
 
-def summarise(rounds: Iterable[Round]) -> Summary:
-    """The median of the rounds; where most had no figure, the reason of the last of those."""
+def summarise(rounds: Iterable[Round], *, is_sum: bool = False) -> Summary:
+    """The median of the rounds, or their sum; where most had no figure, the reason of the last of those."""
     rounds = list(rounds)
     values = [each.value for each in rounds if each.value is not None]
     notes = [each.note for each in rounds if each.note]
     if len(values) * 2 <= len(rounds):
         return Summary(None, notes[-1] if notes else "")
-    return Summary(statistics.median(values), notes[-1] if notes else "")
+    return Summary(sum(values) if is_sum else statistics.median(values), notes[-1] if notes else "")
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ async def demonstrate(server: str, reloads: int, with_wrk: bool) -> dict[str, An
     """Run two workers, have clients ask while they are replaced, and return what has come of it."""
     from http_load import Tally, load
 
-    print(f"{server}: two workers, {reloads} reloads", flush=True)
+    print(f"{server}: two workers, {reloads} reloads", file=sys.stderr)
     seconds: list[float] = []
     with tempfile.TemporaryDirectory() as directory, running(server, Path(directory)) as (master, host, port):
 
@@ -185,7 +185,7 @@ async def demonstrate(server: str, reloads: int, with_wrk: bool) -> dict[str, An
                 await asyncio.to_thread(master.request, "reload", timeout=60)
                 seconds.append(time.monotonic() - started)
                 if number % 5 == 0:
-                    print(f"  {number} of {reloads} reloads", flush=True)
+                    print(f"  {number} of {reloads} reloads", file=sys.stderr)
             await asyncio.sleep(LINGER + 0.5)  # the last of the old workers goes
 
         with wrk(f"http://{host}:{port}/") if with_wrk else contextlib.nullcontext([]) as found:

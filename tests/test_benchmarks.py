@@ -129,6 +129,7 @@ def test_the_median_of_the_rounds_that_worked() -> None:
     assert summarise(rounds).median == 2
     assert summarise([*rounds, Round(4, "", "", None, "failed: why", 1)]) == Summary(2, "failed: why")
     assert summarise([Round(1, "", "", None, "failed: why", 1)]) == Summary(None, "failed: why")
+    assert summarise(rounds, is_sum=True).median == 6
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
