@@ -35,7 +35,7 @@ def ended(
     child, slot, process = found
     planned = process.ending and not process.fault
     well = code in process.spec.exit_codes and not process.fault and not never_was
-    why = "; ".join(filter(None, (process.fault, why or f"exit code {code}")))
+    why = "; ".join(filter(None, dict.fromkeys((process.fault, why or f"exit code {code}"))))
     node.report("exited", why, "info" if planned or well else "warning", key=key)
     if process is slot.leaving:
         slot.leaving = None
