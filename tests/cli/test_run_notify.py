@@ -30,6 +30,7 @@ child.db.ready = 0.01
 MORE = "EXTEND_TIMEOUT_USEC=30000000"
 RELOADING = f"RELOADING=1 MONOTONIC_USEC=N {MORE} STATUS=reloading"
 STOPPING = f"STOPPING=1 {MORE} STATUS="
+INTERVAL = 0.2
 OF_THE_MANAGER = dict.fromkeys(
     (
         *("NOTIFY_SOCKET", "NOTIFY_FD", "MAINPID", "MAINPIDFDID", "FDSTORE"),
@@ -59,9 +60,10 @@ def test_everything_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(SERVICE)
     (tmp_path / "services.toml").write_text(SERVICES)
     with service_manager() as manager:
-        env = {**OF_THE_MANAGER, **manager.environ(watchdog=0.4)}
+        env = {**OF_THE_MANAGER, **manager.environ(watchdog=2 * INTERVAL)}
         with master(tmp_path, "services.toml", env=env, prefix=AS_ITSELF) as running:
-            running.wait_log("up: ")
+            manager.wait("READY=1", 30)
+            since = time.monotonic()
             manager.wait("WATCHDOG=1", 30)
             check_what_is_inherited(running.pid, tmp_path)
 
@@ -77,6 +79,8 @@ def test_everything_that_is_said(tmp_path: Path) -> None:
             manager.wait("given up", 30)
             count = len(manager.heard(watchdog=True))
             eventually(lambda: manager.heard(watchdog=True)[count:].count("WATCHDOG=1") >= 2, 30)
+            pings = manager.heard(watchdog=True).count("WATCHDOG=1")
+            assert pings <= 2 + (time.monotonic() - since) / INTERVAL
             running.send(signal.SIGTERM)
             assert running.wait() == 0, running.log
         assert said(manager) == [
