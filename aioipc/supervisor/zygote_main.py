@@ -211,9 +211,17 @@ class ZygoteProcess:
                 self._report("exited", token, code, usage.ru_utime, usage.ru_stime, usage.ru_maxrss)
 
     def _report(self, *words: object, fds: list[int] | None = None) -> None:
-        """Send a packet; a master that is gone is noticed by the next receive."""
-        with contextlib.suppress(OSError):
-            socket.send_fds(self._master, [boot.dump(words)], fds or [])
+        """Send a packet; a master that is gone is noticed by the next receive.
+
+        Where the kernel takes no descriptors now (ETOOMANYREFS), it goes without: the master can do without a pidfd.
+        """
+        packet = boot.dump(words)
+        try:
+            socket.send_fds(self._master, [packet], fds or [])
+        except OSError:
+            if fds:
+                with contextlib.suppress(OSError):
+                    self._master.send(packet)
 
     # -- the end -------------------------------------------------------------------------------------
 
