@@ -34,6 +34,8 @@ logging.getLogger("aioipc").addHandler(logging.NullHandler())  # what is said is
 _PACKET = 1 << 18
 _REACTION = 3.0
 """Seconds after which a zygote that was told to kill a worker, or to end, and did not, is killed itself."""
+_LATE = 0.5
+"""Seconds after which a timer says that the loop was blocked, or this process stopped."""
 _LAST_MOMENTS = 0.5
 _FOR_A_WHILE = (errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS)
 """What the kernel says to descriptors while too many are on their way (``unix(7)``): it takes them later."""
@@ -142,14 +144,19 @@ class Zygote:
             if owned is child:
                 self._request(("kill", token, signum, group))
                 if signum == signal.SIGKILL:
-                    self._loop.call_later(_REACTION, self._expect_gone, token)
+                    self._expect_gone_in(_REACTION, token)
 
-    def _expect_gone(self, token: int) -> None:
+    def _expect_gone_in(self, seconds: float, token: int) -> None:
+        self._loop.call_later(seconds, self._expect_gone, token, self._loop.time() + seconds)
+
+    def _expect_gone(self, token: int, due: float) -> None:
         """Kill a zygote that is stopped or wedged: its workers go with it, and a new one can be started."""
         if token not in self._children or self._ended.done():
             return
-        if self._patient and token in self._killed and self._children[token].state() not in "ZX?":
-            self._loop.call_later(_REACTION, self._expect_gone, token)  # the kernel does not let it go (state D)
+        if self._loop.time() > due + _LATE:  # nobody here could hear what it has said in time
+            self._expect_gone_in(_LATE, token)
+        elif self._patient and token in self._killed and self._children[token].state() not in "ZX?":
+            self._expect_gone_in(_REACTION, token)  # the kernel does not let it go (state D)
         else:
             self._process.kill()
 

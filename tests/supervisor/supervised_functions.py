@@ -106,6 +106,14 @@ async def ignore_everything(worker: WorkerContext) -> None:
             time.sleep(60)  # noqa: ASYNC251 - on purpose
 
 
+async def get_ready_slowly(worker: WorkerContext) -> None:
+    """Take half a second to get ready."""
+    write(worker.name)
+    await asyncio.sleep(0.5)
+    await worker.ready()
+    await worker.stopping()
+
+
 async def crash_in_drain(worker: WorkerContext) -> None:
     await worker.ready()
     await worker.stopping()
