@@ -110,7 +110,7 @@ async def test_held_up(recorded: None, tmp_path: Path) -> None:
     children += [ChildSpec("brutal", functions.ignore_everything, replicas=6, shutdown="brutal_kill")]
     children += [journal.standing("leaving", shutdown=2.0)]
     async with Supervisor(SupervisorSpec(children, intensity=None)) as supervisor:
-        late = ChildSpec("late", functions.get_ready_slowly, env=journal.env, boot_timeout=2.0, gate=False)
+        late = ChildSpec("late", functions.get_ready_slowly, env=journal.env, boot_timeout=3.0, gate=False)
         await supervisor.start_child(late)
         await eventually_async(lambda: "late" in journal.lines, LONG)
         before, zygotes = pids(supervisor), supervisor.statistics().zygotes

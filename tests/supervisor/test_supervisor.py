@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +16,7 @@ import pytest_asyncio
 import aioipc
 from aioipc import ChildSpec, Supervisor, SupervisorSpec
 
-from ..harness.processes import descendants, eventually_async, is_running, wait_gone
-from ..harness.scripts import running_script
+from ..harness.processes import descendants, eventually_async, is_running
 from . import supervised_functions as functions
 from .supervising import LONG, Journal, ask, failure_of, kill, pids, port_of, replaced, replica, serving, until
 
@@ -377,43 +375,3 @@ async def test_reload_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             over.set()
         assert asked
         assert supervisor.statistics().generation == 2
-
-
-async def test_whoever_dies_or_hangs_is_replaced() -> None:
-    """A process that is killed, one whose loop is blocked, the zygote itself."""
-    async with Supervisor(SupervisorSpec([serving()])) as supervisor:
-        pid = kill(supervisor, "web")
-        pid = (await replaced(supervisor, "web", pid)).pid or 0
-        (zygote,) = supervisor.statistics().zygotes.values()
-        os.kill(zygote, KILL)
-        await replaced(supervisor, "web", pid)
-        assert (await ask(port_of(supervisor)))[-1] == "hello"
-        blocked = ChildSpec("blocked", functions.block_the_loop, heartbeat_timeout=4, shutdown="brutal_kill")
-        await supervisor.start_child(blocked)
-        again = await replaced(supervisor, "blocked", replica(supervisor, "blocked").pid)
-        assert "blocked the loop" in again.last_exit
-
-
-def test_a_master_that_is_killed_takes_everything_with_it() -> None:
-    source = """
-        import aioipc
-        from tests.supervisor import supervised_functions as functions
-        async def main():
-            spec = aioipc.ChildSpec("web", functions.serve, replicas=2, listeners={"http": "tcp://127.0.0.1:0"})
-            async with aioipc.Supervisor(aioipc.SupervisorSpec([spec])) as supervisor:
-                print(supervisor.children()[0].listeners["http"], flush=True)
-                await supervisor.wait()
-        aioipc.run(main)
-    """
-    with running_script(source) as script:
-        address = script.wait_output("tcp://")
-        family = [each.pid for each in descendants(script.pid)]
-        assert len(family) >= 3
-        script.send_signal(signal.SIGKILL)
-        script.wait(10)
-        for pid in family:
-            wait_gone(pid)
-    port = int(address.split()[-1].rpartition(":")[2])
-    with socket.socket() as again:
-        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        again.bind(("127.0.0.1", port))

@@ -16,7 +16,7 @@ import pytest
 import aioipc
 from aioipc import ChildSpec, Supervisor, SupervisorSpec
 
-from ..harness.processes import descendants, eventually, is_running, process, processes, wait_gone, wait_state
+from ..harness.processes import descendants, is_running, process, processes, wait_gone
 from ..harness.scripts import Script, running_script
 from . import supervised_functions as functions
 from .supervising import LONG, Journal, kill, pids, replaced, replica, until
@@ -169,25 +169,6 @@ PROGRAM = """
 
 def family_of(script: Script) -> list[int]:
     return [each.pid for each in descendants(script.pid)]
-
-
-@pytest.mark.parametrize("stopped", ["", "a worker", "its zygote"])
-def test_the_master_is_killed(stopped: str, tmp_path: Path) -> None:
-    env = {"JOURNAL": str(tmp_path / "journal")}
-    with running_script(PROGRAM.format(function="stand"), env=env) as script:
-        script.wait_output("up", LONG)
-        family = descendants(script.pid)
-        zygote = next(each.pid for each in family if "zygote" in each.name)
-        if stopped:
-            pid = zygote if stopped == "its zygote" else next(each.pid for each in family if each.ppid == zygote)
-            os.kill(pid, signal.SIGSTOP)
-            wait_state(pid, "T")
-        script.send_signal(signal.SIGKILL)
-        begin = time.monotonic()
-        script.wait(LONG)
-        for each in family:
-            eventually(lambda pid=each.pid: not is_running(pid), LONG, each)
-        print(f"gone after {time.monotonic() - begin:.2f} s")
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT]])
