@@ -4,9 +4,11 @@ VENV ?= .venv
 SUITE ?= pool
 BIN := $(VENV)/bin
 SECONDS ?= 600
+RELOADS ?= 500
+WORKERS ?= 80
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: run test soak lint format docs bench clean
+.PHONY: run test soak soak-supervisor lint format docs bench clean
 
 run: $(VENV)/.run           ## the main job: index the standard library on a pool of workers
 	$(BIN)/python examples/word_index.py
@@ -16,6 +18,10 @@ test: $(VENV)/.test         ## the tests, in two processes (ARGS="-k pool" for s
 
 soak: $(VENV)/.test         ## the pool under random kills for SECONDS (600), with a line for every round
 	AIOIPC_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s --show-capture=no tests/pool/test_soak.py $(ARGS)
+
+soak-supervisor: $(VENV)/.test  ## RELOADS (500) of a supervisor with WORKERS (80): nothing may grow; a line for every tenth
+	AIOIPC_SOAK_RELOADS=$(RELOADS) AIOIPC_SOAK_WORKERS=$(WORKERS) \
+	    $(BIN)/python -m pytest -s --show-capture=no tests/supervisor/test_soak.py $(ARGS)
 
 lint: $(VENV)/.lint         ## style, types, completeness of the public types
 	$(BIN)/ruff check .

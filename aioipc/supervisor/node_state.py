@@ -146,6 +146,8 @@ class Child:
     held: bool = False
     """It is not started before its companions are gone, and it either."""
     roll: Roll | None = None
+    turn_until: float = math.inf
+    """When those before it are asked to stop even if it has not; while it stops together with others."""
 
     @property
     def name(self) -> str:

@@ -109,6 +109,8 @@ def _deadlines(node: NodeState) -> Iterator[float]:
     if node.stopping and any(not process.killed for process in node.processes()):
         yield from _future(node, node.deadline)
     for child in node.children:
+        if node.stopping and child.processes():
+            yield from _future(node, child.turn_until)
         for slot in child.slots:
             for process in slot.processes():
                 yield from _future(node, process.deadline, process.ready_due)

@@ -2,7 +2,8 @@
 
 What is stopped together is stopped in reverse start order, each child when the one behind it is gone; the replicas of
 a child at once. Each process has its own limit, capped by the one deadline of the whole, at which everything that is
-left is killed, whether it has been asked yet or not.
+left is killed. A child that hangs does not use up the time of the others: when its equal share of the time that is left
+is over, the next one is asked to stop beside it. So everybody is asked before the deadline, and none gets less time.
 """
 
 from __future__ import annotations
@@ -77,11 +78,21 @@ def take_down(node: NodeState) -> None:
 
 def begin_shutdown(node: NodeState, event: Shutdown) -> None:
     """Stop everything, or do it faster."""
-    node.deadline = min(node.deadline, event.deadline)
+    if event.deadline < node.deadline:
+        node.deadline = event.deadline
+        _shorten_turns(node)
     if event.quick:
         for process in node.processes():
             kill(node, process, "everything is to end at once")
     _stop_all(node, "the supervisor stops")
+
+
+def _shorten_turns(node: NodeState) -> None:
+    """Have those whose turn it is leave enough of what is left, which has become less, to those before them."""
+    left = [child for child in node.children if child.processes()]
+    for place, child in enumerate(left, 1):
+        if child.turn_until != math.inf:
+            child.turn_until = min(child.turn_until, _share(node, place))
 
 
 def give_up(node: NodeState, failure: Failure) -> None:
@@ -157,13 +168,28 @@ def _bounce(node: NodeState) -> None:
 
 
 def _stop_in_order(node: NodeState, children: list[Child], why: str) -> bool:
-    """Ask the last child that has processes to stop; return whether none has any."""
-    for child in reversed(children):
-        if processes := child.processes():
-            for process in processes:
-                ask(node, process, why)
+    """Ask the last child that has processes to stop, and those before it where its turn is over.
+
+    Returns whether none has any.
+    """
+    left = [child for child in children if child.processes()]
+    while left:
+        child = left[-1]
+        if child.turn_until == math.inf:
+            child.turn_until = _share(node, len(left))
+        for process in child.processes():
+            ask(node, process, why)
+        if node.now < child.turn_until:
             return False
-    return True
+        left.pop()
+    return not any(child.processes() for child in children)
+
+
+def _share(node: NodeState, among: int) -> float:
+    """Return until when one of so many children has the time that is left for itself."""
+    if not node.stopping or math.isinf(node.deadline):
+        return math.inf
+    return node.now + max(0.0, node.deadline - node.now) / among
 
 
 def _stop_all(node: NodeState, why: str) -> None:

@@ -480,6 +480,37 @@ def test_one_deadline_for_all() -> None:
     assert sorted(killed) == ["a.0", "g/x.0"], "even who has not been asked yet"
 
 
+def test_who_hangs_does_not_use_up_the_time_of_the_others() -> None:
+    """Each has its share of what is left for itself; then the next one is asked beside it."""
+    world = World(*(child(name, shutdown=60.0) for name in "abc")).begin()
+    world.all_well()
+    keys = {name: world.key(name) for name in "abc"}
+    world.shutdown(12.0)
+    assert world.told(Stop) == ["c.0"]
+    assert world.advance(3.9) == []
+    world.advance(0.2)
+    assert world.told(Stop) == ["b.0"]
+    world.exit(keys["b"], 0)
+    assert world.told(Stop) == ["a.0"]
+    assert world.live[keys["c"]].stop_by == world.live[keys["a"]].stop_by == world.deadline
+    world.exit(keys["a"], 0)
+    world.advance(8.0)
+    assert world.told(Kill) == ["c.0"]
+    world.exit(keys["c"], -9)
+    assert world.finished
+
+
+def test_less_time_than_was_promised_is_shared_again() -> None:
+    world = World(*(child(name, shutdown=60.0) for name in "abc")).begin()
+    world.all_well()
+    world.shutdown(1200.0)
+    world.shutdown(6.0)
+    world.advance(2.0)
+    assert world.told(Stop) == ["b.0"]
+    world.advance(2.0)
+    assert world.told(Stop) == ["a.0"]
+
+
 def test_each_has_its_own_limit() -> None:
     world = running(child("a", shutdown="brutal_kill"), child("b", shutdown=3.0), child("c", shutdown=0.0))
     world.shutdown(20.0)

@@ -92,6 +92,8 @@ class World:
         self.involved: dict[NodeState, set[str]] = defaultdict(set)
         """Children that are not to start before those are gone."""
         self.restarts: dict[NodeState, list[float]] = defaultdict(list)
+        self.turns: dict[Path, tuple[float, int]] = {}
+        """When each child was asked to stop in a shutdown, and how many others had the rest of the time before them."""
         self.finished: Finished | None = None
         self.were_stopping: set[NodeState] = set()
         self.states: dict[tuple[int, int], State] = {}
@@ -107,6 +109,7 @@ class World:
         """Give the tree an event, check and carry out what it answers."""
         if isinstance(event, Shutdown) and at == ():
             self.deadline = min(self.deadline, event.deadline)
+            self.abrupt = self.abrupt or event.deadline <= self.now
         if isinstance(event, RestartChild | Scale):  # whom it starts anew starts without its failures
             found = self.child("/".join((*at, event.name)))
             for slot in found.slots:
@@ -347,8 +350,12 @@ class World:
             case Stop(key=key, deadline=deadline):
                 self._check_stop(action)
                 self.live[key].stop_by = deadline
-            case Kill(key=key):
+                self._note_turn(key)
+            case Kill(key=key, why=why):
                 self._check_kill(self.live[key])
+                if why == "the deadline of the shutdown has passed" and not self.abrupt:
+                    assert self.live[key].stop_by is not None, f"{key} was not asked before"
+                self._note_turn(key)
                 self.live[key].killed_at = self.now
             case Report(what="ready", key=key):
                 assert key is not None
@@ -424,8 +431,23 @@ class World:
         stops = node in self.were_stopping or why == "the supervisor stops"
         if stops or (found.bounce and found.goal == "up" and fake.key.slot < found.replicas):
             for each in node.children[place + 1 :]:
+                if stops and self._had_its_turn(node, (*node.path, each.name)):
+                    continue
                 there = set(self.keys("/".join((*node.path, each.name)))) - self.abandoned
                 assert not there or not (stops or each.bounce), f"{fake.key} is stopped before {there}"
+
+    def _note_turn(self, key: ProcessKey) -> None:
+        """Take note of the first process of a child that is told to end with all others."""
+        node = self.node(key.path[:-1])
+        if node.stopping:
+            place = [each.name for each in node.children].index(key.path[-1])
+            left = sum(bool(each.processes()) for each in node.children[: place + 1])
+            self.turns.setdefault(key.path, (self.now, left))
+
+    def _had_its_turn(self, node: NodeState, path: Path) -> bool:
+        """Whether a child has had its share of the time, so that those before it need not wait any longer."""
+        asked, among = self.turns.get(path, (math.inf, 1))
+        return asked + max(0.0, node.deadline - asked) / among <= self.now + 1e-6
 
     def _check_replacement(self, fake: Fake) -> None:
         """Nobody goes to be replaced while there are too few left."""
@@ -462,6 +484,8 @@ class World:
         assert any(reasons), f"no reason to kill {fake.key}"
 
     quick = False
+    abrupt = False
+    """There was no time to ask anybody."""
 
     def _root_deadline(self) -> float:
         return min(self.deadline, self.node().deadline)
