@@ -431,7 +431,7 @@ class World:
         stops = node in self.were_stopping or why == "the supervisor stops"
         if stops or (found.bounce and found.goal == "up" and fake.key.slot < found.replicas):
             for each in node.children[place + 1 :]:
-                if stops and self._had_its_turn(node, (*node.path, each.name)):
+                if stops and self._had_its_turn(node, each):
                     continue
                 there = set(self.keys("/".join((*node.path, each.name)))) - self.abandoned
                 assert not there or not (stops or each.bounce), f"{fake.key} is stopped before {there}"
@@ -444,9 +444,16 @@ class World:
             left = sum(bool(each.processes()) for each in node.children[: place + 1])
             self.turns.setdefault(key.path, (self.now, left))
 
-    def _had_its_turn(self, node: NodeState, path: Path) -> bool:
+    def _had_its_turn(self, node: NodeState, each: Child) -> bool:
         """Whether a child has had its share of the time, so that those before it need not wait any longer."""
-        asked, among = self.turns.get(path, (math.inf, 1))
+        if (path := (*node.path, each.name)) not in self.turns:  # it had been asked before everything was to stop
+            told = [
+                fake.stop_by is not None or fake.killed_at is not None
+                for fake in self.live.values()
+                if fake.key.path == path
+            ]
+            return all(told) and each.turn_until <= self.now
+        asked, among = self.turns[path]
         return asked + max(0.0, node.deadline - asked) / among <= self.now + 1e-6
 
     def _check_replacement(self, fake: Fake) -> None:
