@@ -50,10 +50,11 @@ async def die_at_each_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await asyncio.gather(*(each.__aexit__(None, None, None) for each in supervisors))
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
 async def test_death_under_children_in_every_state(
-    how: str, recorded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop_of_services: str
 ) -> None:
+    """On one loop it is killed, on the other one it is stopped."""
+    how = signal.SIGKILL if loop_of_services == "asyncio" else signal.SIGSTOP
     monkeypatch.setenv("SWEPT_BY", token := str(tmp_path))
     for name, value in every_state.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -61,8 +62,8 @@ async def test_death_under_children_in_every_state(
         waiting = await every_state.reach(supervisor, tmp_path)
         (zygote,) = supervisor.statistics().zygotes.values()
         before = marked(token)
-        os.kill(zygote, signal.Signals[how])
-        if how == "SIGSTOP":
+        os.kill(zygote, how)
+        if how == signal.SIGSTOP:
             supervisor.signal_child("ready", signal.SIGKILL)  # which it does not do, and that is noticed
         (tmp_path / "release").touch()
         await asyncio.gather(*waiting)
