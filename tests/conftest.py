@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -16,6 +17,10 @@ pytest_plugins = ["aioipc.testing.plugin"]
 # length: the test's timeout would end the run within it, and nobody would see which test failed.
 for name in ("CI", "BUILD_NUMBER"):
     os.environ.pop(name, None)
+
+# In the background of a shell SIGINT is ignored, and would be by all programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
