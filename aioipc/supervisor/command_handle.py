@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -86,10 +86,6 @@ class CommandHandle(LaunchedProcess):
     def condemn(self, reason: str) -> None:
         """Kill it: it has no stacks to be written down."""
         self.kill(reason)
-
-    def show_stacks(self, answer: Callable[[str], None]) -> None:
-        """Answer with nothing: nobody knows what a program does."""
-        answer("")
 
     def assume_ready(self) -> None:
         """Count it as ready, as it has said by sd_notify or as it has run for long enough; the owner is not told."""

@@ -19,7 +19,7 @@ there are reset, unless ``net.ipv4.tcp_migrate_req`` is 1 (``ip-sysctl``): then 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..kernel.listeners import listen_unix
@@ -29,7 +29,7 @@ from .held_sockets import HeldSocket, OneForAll, OneForEach, OnePath, Passed, Pa
 from .listen_errors import explained
 from .listening import BACKLOG, Place, listen_at, resolve
 from .socket_activation import PassedSocket, PassedSockets
-from .spec import ChildSpec, SupervisorSpec
+from .spec import ChildSpec
 
 MODE = 0o600
 """The permissions of the path of a UNIX socket: who may write may connect."""
@@ -123,21 +123,16 @@ class HeldListeners:
         a socket was not passed, or an address is in use with another ``reuse_port``. The error names the child, the
         listener, its address and what to do. Failed or cancelled: what was not held before is not held.
         """
-        return (await self._lease({path: spec}))[path]
-
-    async def lease_tree(self, spec: SupervisorSpec) -> dict[Path, ListenerLease]:
-        """Lease for every process below a supervisor, all or nothing; by the names that lead to each. As `lease`."""
-        return await self._lease(dict(_processes(spec, ())))
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where it listens."""
-        return [held.address for held in self._held]
-
-    @property
-    def unused(self) -> list[str]:
-        """The sockets that were passed and that nobody uses, as text."""
-        return [str(each) for each in self.passed if self._find([each]) is None]
+        wanted = [_Wanted(path, name, parse_address(text), spec.reuse_port) for name, text in spec.listeners.items()]
+        places = await self._resolve(wanted)
+        found: dict[str, HeldSocket] = {}  # no await from here on
+        try:
+            for each in wanted:
+                found[each.name] = self._take(each, places.get(each.address, []))
+        except BaseException:
+            self._give_back(path, found.values())
+            raise
+        return ListenerLease(self, path, found)
 
     def close(self) -> None:
         """Close everything, leased or not."""
@@ -145,23 +140,6 @@ class HeldListeners:
         for each in held:
             each.close()
         self.passed.close()
-
-    async def _lease(self, specs: Mapping[Path, ChildSpec]) -> dict[Path, ListenerLease]:
-        wanted = [
-            _Wanted(path, name, parse_address(text), spec.reuse_port)
-            for path, spec in specs.items()
-            for name, text in spec.listeners.items()
-        ]
-        places = await self._resolve(wanted)
-        found: dict[Path, dict[str, HeldSocket]] = {path: {} for path in specs}  # no await from here on
-        try:
-            for each in wanted:
-                found[each.path][each.name] = self._take(each, places.get(each.address, []))
-        except BaseException:
-            for path, held in found.items():
-                self._give_back(path, held.values())
-            raise
-        return {path: ListenerLease(self, path, held) for path, held in found.items()}
 
     async def _resolve(self, wanted: list[_Wanted]) -> dict[Address, list[Place]]:
         """Look up what is not held under its name: a held one is kept, whatever the name means by now."""
@@ -236,14 +214,6 @@ class HeldListeners:
             if each in self._held and each.forget(path):
                 self._held.remove(each)
                 each.close()
-
-
-def _processes(spec: SupervisorSpec, path: Path) -> Iterator[tuple[Path, ChildSpec]]:
-    for child in spec.children:
-        if child.supervisor is not None:
-            yield from _processes(child.supervisor, (*path, child.name))
-        else:
-            yield (*path, child.name), child
 
 
 def _mixed(wanted: _Wanted, held: HeldSocket) -> str:

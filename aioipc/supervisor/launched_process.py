@@ -48,7 +48,6 @@ class LaunchedProcess(ProcessHandle):
         self._told_spawned = False
         self._early: list[Callable[[], None]] = []
         self._refusal: Refusal | None = None
-        self._answers: list[Callable[[str], None]] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._work = 0
         settings = {**current_settings(), **self.relays.settings, "launch": launch, **settings}
@@ -83,17 +82,6 @@ class LaunchedProcess(ProcessHandle):
             super().condemn(reason)
         else:
             self.kill(reason)
-
-    def show_stacks(self, answer: Callable[[str], None]) -> None:
-        """Have it say what its threads and async tasks are doing; ``answer`` gets the text, empty where it ends first.
-
-        A process that is stopped, or whose GIL is held, does not answer. A command is not asked.
-        """
-        if self.state == "EXITED":
-            answer("")
-            return
-        self._answers.append(answer)
-        self._control.send(protocol.encode_plain(protocol.SHOW_STACKS))
 
     def close(self) -> None:
         """Let go of its descriptors and memory."""
@@ -138,9 +126,6 @@ class LaunchedProcess(ProcessHandle):
 
     def _on_exit(self, report: ExitReport) -> None:
         self._work = self.child.scoreboard.work
-        answers, self._answers = self._answers, []
-        for answer in answers:
-            answer("")
         if self._condemned and report.exitcode is not None and report.exitcode >= 0:
             report = report._replace(exitcode=None)  # the dump has ended the call that hung: that was no end of its own
         if self._refusal is not None and not self.kill_reason:

@@ -63,11 +63,6 @@ class NotifySender:
         address, usec, pid, _ = (variables.pop(name, None) for name in _VARIABLES)
         return cls(address, watchdog_timeout=_timeout(usec) if pid in (None, str(os.getpid())) else None)
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a service manager to tell."""
-        return self._address is not None
-
     def starting(self, status: str | None = None) -> None:
         """Say that the start may take longer than the manager gives by itself, on a running loop again and again."""
         if self.phase == "starting":
@@ -219,26 +214,6 @@ class NotifySender:
             self._room.close()
             self._room = None
         return True
-
-
-class Freshness:
-    """True, when called, for so many seconds after the last `touch`: whether something that comes regularly still does.
-
-    ``clock`` tells seconds and never goes back.
-    """
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._touched = clock()
-
-    def touch(self) -> None:
-        """Say that it has come."""
-        self._touched = self._clock()
-
-    def __call__(self) -> bool:
-        """Return whether that is so."""
-        return self._clock() - self._touched <= self._seconds
 
 
 def _is_small(notification: Notification) -> bool:

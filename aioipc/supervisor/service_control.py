@@ -24,7 +24,7 @@ EXIT_DEADLINE = 124
 
 
 class ServiceControl(ControlThread):
-    """Hears STOP, DUMP, SHOW_STACKS and ASSUME_READY."""
+    """Hears STOP, DUMP and ASSUME_READY."""
 
     def __init__(self, process: ServiceProcess, heartbeat_timeout: float) -> None:
         super().__init__(process.control_socket, process.signals, process.scoreboard, heartbeat_timeout)
@@ -56,11 +56,6 @@ class ServiceControl(ControlThread):
             process.assume_ready()
         elif frame.kind == protocol.DUMP and process.loop is not None:
             stack_dump.dump_tasks(process.loop)
-        elif frame.kind == protocol.SHOW_STACKS:
-            text = stack_dump.thread_stacks()
-            if process.loop is not None:
-                text += stack_dump.task_stacks(process.loop)
-            self.send(protocol.encode_text(protocol.STACKS, text))
 
     def _stop_politely(self) -> None:
         self._process.orphan()

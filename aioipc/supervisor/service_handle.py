@@ -125,12 +125,6 @@ class ServiceHandle(LaunchedProcess):
             self._later(EXIT_TIME, self.kill, f"its function had ended and it did not exit for {EXIT_TIME:g} s")
         self._tell(lambda: self._owner.stopping_by_itself(self, why))
 
-    def _on_stacks(self, frame: Frame) -> None:
-        text = protocol.decode_text(frame)
-        answers, self._answers = self._answers, []
-        for answer in answers:
-            answer(text)
-
 
 def _sendable(function: Callable[..., Any] | str, name: str) -> dict[str, Any]:
     if isinstance(function, str):
@@ -146,5 +140,4 @@ _HANDLERS: dict[int, Callable[[ServiceHandle, Frame], None]] = {
     protocol.READY: ServiceHandle._on_ready,
     protocol.STATUS: ServiceHandle._on_status,
     protocol.STOPPING: ServiceHandle._on_stopping,
-    protocol.STACKS: ServiceHandle._on_stacks,
 }

@@ -10,7 +10,6 @@ import faulthandler
 import gc
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from types import AsyncGeneratorType, FrameType
 from typing import Any, TextIO
@@ -59,20 +58,6 @@ def task_stacks(loop: Any) -> str:
             parts.append(f"... and {len(tasks) - _MOST_TASKS} more tasks\n")
     except Exception as error:  # the loop goes on changing them
         parts.append(f"the tasks cannot be listed: {error!r}\n")
-    return "".join(parts)
-
-
-def thread_stacks() -> str:
-    """Return the stacks of all other threads as a text."""
-    import threading
-    import traceback
-
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    parts: list[str] = []
-    for number, frame in sys._current_frames().items():
-        if number != threading.get_ident():
-            parts.append(f"Thread {names.get(number, number)} (most recent call last):\n")
-            parts.extend(traceback.format_stack(frame))
     return "".join(parts)
 
 

@@ -37,9 +37,6 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 }
 """What may follow what."""
 
-WITH_PROCESS: frozenset[State] = frozenset({"STARTING", "RUNNING", "DRAINING", "STOPPING"})
-"""The states of a process; STARTING also is one of a slot without one."""
-
 
 def moved(old: State, new: State) -> State:
     """Return ``new``; raises AssertionError where it may not follow ``old``, which is a fault of this package."""

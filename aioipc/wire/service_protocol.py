@@ -2,8 +2,7 @@
 
     data     master → child   BOOT
              child → master   LAUNCHED | REFUSED   READY  STATUS  STOPPING
-    control  master → child   STOP  DUMP  SHOW_STACKS  ASSUME_READY
-             child → master   STACKS
+    control  master → child   STOP  DUMP  ASSUME_READY
 
 A child may have given up rights that its master has, so what it says is never unpickled: plain text and numbers.
 """
@@ -17,21 +16,19 @@ from typing import Any, NamedTuple
 from .framing import Buffer, Frame, ProtocolError, encode_frame
 from .sd_notify import printable
 
-BOOT, STOP, DUMP, SHOW_STACKS, ASSUME_READY = 1, 2, 3, 4, 5
-LAUNCHED, REFUSED, READY, STATUS, STOPPING, STACKS = 16, 17, 18, 19, 20, 21
+BOOT, STOP, DUMP, ASSUME_READY = 1, 2, 3, 4
+LAUNCHED, REFUSED, READY, STATUS, STOPPING = 16, 17, 18, 19, 20
 
 NAMES = {
     BOOT: "BOOT",
     STOP: "STOP",
     DUMP: "DUMP",
-    SHOW_STACKS: "SHOW_STACKS",
     ASSUME_READY: "ASSUME_READY",
     LAUNCHED: "LAUNCHED",
     REFUSED: "REFUSED",
     READY: "READY",
     STATUS: "STATUS",
     STOPPING: "STOPPING",
-    STACKS: "STACKS",
 }
 
 ENDED, SIGNALLED = "its function has ended", "it was sent SIGTERM"
@@ -39,7 +36,7 @@ ENDED, SIGNALLED = "its function has ended", "it was sent SIGTERM"
 LONGEST_STATUS = 1024
 """Bytes of a status text; the rest is cut off."""
 LONGEST_TEXT = 64 * 1024
-"""Bytes of any other text; of stacks the end is kept."""
+"""Bytes of any other text."""
 LIMIT = LONGEST_TEXT + 1024
 """Bytes of any frame that a child sends."""
 
@@ -73,7 +70,7 @@ def decode_boot(frame: Frame) -> dict[str, Any]:
 
 
 def encode_plain(kind: int) -> list[Buffer]:
-    """Encode a kind that says all: DUMP, SHOW_STACKS, ASSUME_READY, LAUNCHED, READY."""
+    """Encode a kind that says all: DUMP, ASSUME_READY, LAUNCHED, READY."""
     return encode_frame(kind, b"")
 
 
@@ -93,9 +90,8 @@ def decode_stop(frame: Frame) -> float:
 
 
 def encode_text(kind: int, text: str) -> list[Buffer]:
-    """Encode STATUS, STOPPING (why it stops) or STACKS; too long a text is cut."""
-    data = text.encode("utf-8", "replace")
-    return encode_frame(kind, data[-LONGEST_TEXT:] if kind == STACKS else data[:LONGEST_STATUS])
+    """Encode STATUS or STOPPING (why it stops); too long a text is cut."""
+    return encode_frame(kind, text.encode("utf-8", "replace")[:LONGEST_STATUS])
 
 
 def decode_text(frame: Frame) -> str:

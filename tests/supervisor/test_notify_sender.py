@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aioipc.supervisor.notify_sender import Freshness, NotifySender
+from aioipc.supervisor.notify_sender import NotifySender
 
 from ..harness.processes import eventually_async
 from ..harness.service_manager import ServiceManager, service_manager
@@ -62,9 +62,7 @@ def test_the_environment_is_taken() -> None:
     environ = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
     sender = NotifySender.from_environ(environ)
     assert environ == {"HOME": "/"}
-    assert sender.is_connected
     assert sender.watchdog_timeout == 30
-    assert not NotifySender.from_environ(environ).is_connected
     assert NotifySender.from_environ({"WATCHDOG_USEC": "1000000"}).watchdog_timeout == 1
     assert NotifySender.from_environ({"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}).watchdog_timeout is None
 
@@ -174,13 +172,3 @@ def test_nonsense_is_no_error(environ: dict[str, str], words: str, caplog: pytes
     sender.ready()
     sender.close()
     assert re.search(words, caplog.text)
-
-
-def test_freshness() -> None:
-    now = 0.0
-    fresh = Freshness(5, lambda: now)
-    assert fresh()
-    now = 5.5
-    assert not fresh()
-    fresh.touch()
-    assert fresh()

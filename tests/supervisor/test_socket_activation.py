@@ -54,14 +54,12 @@ def test_taken_once_and_matched_by_name_number_and_address(tmp_path: Path) -> No
 
     async def main():
         held = HeldListeners(passed)
-        print(held.unused)
         web = await held.lease(*wants("web", a="fd://3", b=f"tcp://127.0.0.1:{port}"))
         assert web.descriptors(0) == {"a": 3, "b": 3}, web.descriptors(0)
         assert web.addresses["a"] == f"tcp://127.0.0.1:{port}"
         admin = await held.lease(*wants("admin", c="fd://admin", d=f"unix://{directory}/a"))
         assert admin.descriptors(1) == {"c": 4, "d": 4}
-        assert held.addresses == [f"tcp://127.0.0.1:{port}", f"unix://{directory}/a"]
-        print(held.unused)
+        assert [each.address for each in held._held] == [f"tcp://127.0.0.1:{port}", f"unix://{directory}/a"]
         web.close()
         assert os.fstat(3)  # it could not be bound again
         back = await held.lease(*wants("web", a="fd://3"))
@@ -81,10 +79,7 @@ def test_taken_once_and_matched_by_name_number_and_address(tmp_path: Path) -> No
     """
     )
     lines = run_script(source, str(tmp_path)).check().stdout.splitlines()
-    assert lines[0].count("descriptor") == 5
-    assert "'http'" in lines[1]
-    assert lines[1].count("descriptor") == 3
-    assert lines[2:] == [
+    assert lines == [
         "child 'web': listeners['a']: fd://http: several sockets have this name; write fd://3 or fd://5",
         "child 'web': listeners['a']: fd://gone: descriptor 7 ('gone') is not open",
         "child 'web': listeners['a']: fd://null: descriptor 6 ('null') is no socket",

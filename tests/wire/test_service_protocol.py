@@ -13,7 +13,7 @@ from aioipc.wire.framing import Buffer, Frame, FrameDecoder, ProtocolError
 from aioipc.wire.service_protocol import Refusal
 
 TEXTS = st.text(max_size=3000)
-TEXT_KINDS = st.sampled_from([protocol.STATUS, protocol.STOPPING, protocol.STACKS])
+TEXT_KINDS = st.sampled_from([protocol.STATUS, protocol.STOPPING])
 
 
 def transfer(pieces: list[Buffer]) -> Frame:
@@ -53,17 +53,8 @@ def test_texts(kind: int, text: str) -> None:
     sent = text.encode("utf-8", "replace").decode()
     got = protocol.decode_text(frame)
     assert frame.kind == kind
-    if kind == protocol.STACKS:
-        assert got == sent
-    else:
-        assert sent.startswith(got.removesuffix("\ufffd")) or got == sent
-        assert len(frame.body) <= protocol.LONGEST_STATUS
-
-
-def test_of_long_stacks_the_end_is_kept() -> None:
-    frame = transfer(protocol.encode_text(protocol.STACKS, "a" * protocol.LONGEST_TEXT + "the end"))
-    assert len(frame.body) == protocol.LONGEST_TEXT
-    assert protocol.decode_text(frame).endswith("the end")
+    assert sent.startswith(got.removesuffix("\ufffd")) or got == sent
+    assert len(frame.body) <= protocol.LONGEST_STATUS
 
 
 @given(
