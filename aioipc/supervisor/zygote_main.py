@@ -148,7 +148,7 @@ class ZygoteProcess:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             pid = os.fork()
         except (OSError, RuntimeError) as error:
-            self._report("refused", token, f"fork: {error}", getattr(error, "errno", None))
+            self._report("refused", token, _why_no_fork(error), getattr(error, "errno", None))
             return
         finally:
             if os.getpid() == parent:
@@ -257,6 +257,16 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.extend(memoryview(data[: len(data) // 4 * 4]).cast("i").tolist())
     return fds
+
+
+def _why_no_fork(error: Exception) -> str:
+    """Say what keeps fork(2) from making a process, and where that is set."""
+    if getattr(error, "errno", None) == errno.EAGAIN:
+        return (
+            "there may be no more processes: see ulimit -u (RLIMIT_NPROC), pids.max of the control group, "
+            "kernel.threads-max and kernel.pid_max"
+        )
+    return f"fork: {error}"
 
 
 def _close(*fds: int) -> None:
