@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class WorkerContext:
     """The one argument of a service's function; its methods are for the thread of the service's event loop.
 
-    How the process exits: 0 where the function returns, 1 where it raises, 124 where the deadline for stopping passed,
+    How the process exits: 0 where the function returns, or was asked to stop before it had called `ready` and was
+    cancelled for that, 1 where it raises, 124 where the deadline for stopping passed,
     n after ``sys.exit(n)``, 130 after KeyboardInterrupt.
     """
 
@@ -48,7 +49,9 @@ class WorkerContext:
     async def stopping(self) -> None:
         """Wait until the service is to stop: then take on no more work, finish what there is, and return.
 
-        Returns at once where that is so already. Any number of tasks may wait. Cancelling it changes nothing.
+        One that has yet to call `ready` is cancelled at once instead: it has accepted nothing that it would have to
+        finish. Returns immediately where it is to stop already. Any number of tasks may wait. Cancelling it changes
+        nothing.
         """
         await self._process.wait_stopping()
 

@@ -30,6 +30,7 @@ class ServiceHandle(LaunchedProcess):
     """One process of a service. ``function`` is an async function, or "module:function", which is imported there.
 
     ``shutdown`` is the number of seconds that it gives itself to stop when it is sent SIGTERM; `stop` says otherwise.
+    With ``says_ready`` it accepts nothing before it has said that it is ready: asked to stop then, it is cancelled.
     ``app_dir`` is put first on its ``sys.path``, its working directory where that is ``None``.
 
     ``listeners`` are descriptors of listening sockets, by name; they stay the caller's.
@@ -50,6 +51,7 @@ class ServiceHandle(LaunchedProcess):
         relay: RelayOptions,
         heartbeat_timeout: float,
         shutdown: float,
+        says_ready: bool = True,
         generation: int = 0,
         concurrency: int = 1,
         app_dir: str | None = None,
@@ -66,6 +68,7 @@ class ServiceHandle(LaunchedProcess):
             "command": None,
             "app_dir": app_dir,
             "shutdown": shutdown,
+            "says_ready": says_ready,
             "heartbeat_timeout": heartbeat_timeout,
             **_sendable(function, name),
         }
@@ -79,7 +82,9 @@ class ServiceHandle(LaunchedProcess):
         self._assumed_ready = False
 
     def stop(self, deadline: float) -> None:
-        """See `LaunchedProcess.stop`: its function is told, and is cancelled shortly before the deadline."""
+        """See `LaunchedProcess.stop`: its function is told, and is cancelled shortly before the deadline; at once where
+        it has yet to say that it is ready.
+        """
         if self.state == "EXITED" or (self._told_to_stop and deadline >= self._deadline):
             return
         self._enter("STOPPING")

@@ -2,6 +2,7 @@
 
 Whoever asks it to stop (the master, a SIGTERM, the end of the master) does so by the same step, any number of times.
 From then on it has a deadline: what runs then is cancelled, and a second later the process ends, whatever it does.
+What has yet to say that it is ready is cancelled at once.
 """
 
 from __future__ import annotations
@@ -47,12 +48,15 @@ class ServiceProcess:
         """When the process ends, whatever it does."""
         self.expired: bool = False
         """What runs was cancelled because of the deadline."""
+        self.withdrawn: bool = False
+        """What runs was cancelled because it was asked to stop before it had said that it is ready."""
         self.orphaned: bool = False
         """What runs was cancelled because the master is gone."""
         self.terminated: bool = False
         """A SIGTERM has come; the control thread sees to it."""
         self.loop: asyncio.AbstractEventLoop | None = None
         self.shutdown: float = settings["shutdown"]
+        self._says_ready: bool = settings["says_ready"]
         self._inheritance = inheritance
         self._saved_stderr = saved_stderr
         self._data = data
@@ -163,9 +167,11 @@ class ServiceProcess:
         await self._asked.wait()
 
     def _stop_now(self) -> None:
-        if not self._asked.is_set():
-            failpoints.hit("draining")
+        is_first = not self._asked.is_set()
         self._asked.set()
+        if is_first:
+            failpoints.hit("draining")
+            self._withdraw()
         if self.terminated and not self._told_stopping and self._link is not None:
             self._told_stopping = True
             self._link.send(protocol.encode_text(protocol.STOPPING, protocol.SIGNALLED))
@@ -173,6 +179,12 @@ class ServiceProcess:
             self._timer.cancel()
         if not math.isinf(self.deadline):
             self._timer = asyncio.get_running_loop().call_at(self.to_loop_time(self.deadline), self._expire)
+
+    def _withdraw(self) -> None:
+        """Where it has not said that it is ready it has accepted nothing: there is nothing to wait for."""
+        if self._says_ready and not self._told_ready:
+            self.withdrawn = True
+            self._cancel()
 
     def _expire(self) -> None:
         self.expired = True

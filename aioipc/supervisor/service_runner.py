@@ -53,6 +53,8 @@ def _run(process: ServiceProcess, context: WorkerContext, target: Callable[[Work
 async def _serve(process: ServiceProcess, context: WorkerContext, target: Callable[[WorkerContext], Any]) -> None:
     process.attach()
     try:
+        if process.is_stopping:  # asked for while the loop was made
+            return
         awaitable = target(context)
         if not inspect.isawaitable(awaitable):
             raise TypeError(f"a service needs an async function; {target!r} returned {awaitable!r}")
@@ -73,7 +75,10 @@ def _exit_code(process: ServiceProcess, run: Callable[[], None]) -> int:
         _print(error)
         return EXIT_INTERRUPTED
     except BaseException as error:
-        if not (isinstance(error, asyncio.CancelledError) and (process.expired or process.orphaned)):
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        if is_cancelled and process.withdrawn:
+            return 0
+        if not (is_cancelled and (process.expired or process.orphaned)):
             _print(error)
         return 1
     return 0

@@ -134,6 +134,7 @@ class Supervised:
             relay=_RELAY,
             heartbeat_timeout=spec.heartbeat_timeout,
             shutdown=spec.shutdown if isinstance(spec.shutdown, int | float) else 0.0,
+            says_ready=spec.ready == "call",
             generation=self.generation,
             concurrency=spec.concurrency,
             app_dir=None if spec.app_dir is None else os.path.abspath(spec.app_dir),

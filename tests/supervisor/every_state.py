@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,9 @@ async def hold(worker: WorkerContext) -> None:
 
 async def _released() -> None:
     release = directory() / "release"
-    while not release.exists():  # noqa: ASYNC110 - it is another process that makes it
-        await asyncio.sleep(0.05)
+    while not release.exists():
+        with contextlib.suppress(asyncio.CancelledError):  # whoever is asked to stop before it is ready is cancelled
+            await asyncio.sleep(0.05)
 
 
 def environment(where: Path) -> dict[str, str]:

@@ -63,6 +63,16 @@ async def never_ready(worker: WorkerContext) -> None:
     await asyncio.Event().wait()
 
 
+async def withdraws(worker: WorkerContext) -> None:
+    """Is cancelled before it is ready, and takes its time then."""
+    worker.set_status("starting")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.2)
+        print("cancelled", worker.is_stopping, flush=True)
+
+
 async def returns(worker: WorkerContext) -> None:
     await worker.ready()
 

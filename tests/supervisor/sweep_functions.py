@@ -7,6 +7,7 @@ this module is imported by the process itself, a fault can also hit the import.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
@@ -126,7 +127,8 @@ if CHILD and _is_due("import"):
 async def serve(worker: WorkerContext) -> None:
     """Go through a life, up to the point where something goes wrong."""
     if _is_due("stop"):
-        await worker.stopping()
+        with contextlib.suppress(asyncio.CancelledError):  # which comes with the request, as it is not ready
+            await worker.stopping()
         await _pass("stop")
         return
     await _pass("start")

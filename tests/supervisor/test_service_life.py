@@ -165,6 +165,30 @@ async def test_an_earlier_deadline_counts(loop_of_services: str) -> None:
         assert (await owner.ended()).exitcode == EXIT_DEADLINE
 
 
+@pytest.mark.parametrize("how", ["master", "signal"])
+async def test_asked_to_stop_before_it_is_ready(how: str, loop_of_services: str) -> None:
+    """It is cancelled once, at once, and has ended well, as it had accepted nothing."""
+    async with launcher() as start:
+        owner = start.service(f.withdraws, CAPTURED, shutdown=500.0)
+        await owner.heard("status")
+        for _ in range(2):
+            if how == "master":
+                owner.process.stop(start.loop.time() + 500)
+            else:
+                owner.process.send_signal(signal.SIGTERM)
+        assert (await owner.ended()).exitcode == 0, owner.stderr
+        assert start.texts() == ["cancelled True"]
+        assert "Traceback" not in owner.stderr
+
+
+async def test_who_need_not_say_that_it_is_ready_may_have_accepted_work() -> None:
+    async with launcher() as start:
+        owner = start.service(f.withdraws, CAPTURED, says_ready=False)
+        await owner.heard("status")
+        owner.process.stop(start.loop.time() + 0.5)
+        assert (await owner.ended()).exitcode == EXIT_DEADLINE
+
+
 async def test_ready_by_the_masters_count(loop_of_services: str) -> None:
     """Its standard error is free then."""
     async with launcher() as start:

@@ -321,7 +321,7 @@ async def test_left_in_a_cancelled_scope(journal: Journal) -> None:
 
 
 async def test_cancelled_while_it_starts(journal: Journal) -> None:
-    spec = SupervisorSpec([journal.standing("web"), ChildSpec("slow", functions.never_ready, shutdown="brutal_kill")])
+    spec = SupervisorSpec([journal.standing("web"), ChildSpec("slow", functions.never_ready, shutdown=600.0)])
     entering = asyncio.ensure_future(Supervisor(spec).__aenter__())
     await eventually_async(lambda: journal.lines == ["+web.0"], LONG)
     entering.cancel()
