@@ -7,11 +7,13 @@ Whoever was told to end has ended as planned, however it did: no restart is coun
     otherwise     restart     restart     -
 
 After it was ready, that is a restart that counts against the intensity, and which the strategy may extend to others.
-What has ended several at once, such as the death of their zygote, is one restart.
-Before, it is a failed boot: three in a row, with no replica that is well, are one too many (decision 12); while a
-supervisor starts, also with one that is well, or the start would never end. A process
-that could not even be spawned is a failed boot too, but no reason to give up a child that has been ready before: the
-machine is short of something then, and may not be for long.
+What was done to it from outside, such as the death of its zygote, is a restart at any time, and one for all that it has
+ended at once.
+
+Before it was ready, it is a failed boot: three in a row, with no replica that is well, are one too many (decision 12);
+while a supervisor starts, also with one that is well, or the start would never end. A process that could not even be
+spawned is a failed boot too, but no reason to give up a child that has been ready before: the machine is short of
+something then, and may not be for long.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def ended(
     elif process.ready_at is not None:
         _crashed(node, child, slot, process, why, cause)
     else:
-        _boot_failed(node, child, slot, key, why, never_was=never_was)
+        _boot_failed(node, child, slot, key, why, "" if process.fault else cause, never_was=never_was)
 
 
 def comes_back(spec: ChildSpec, *, well: bool) -> bool:
@@ -65,13 +67,7 @@ def comes_back(spec: ChildSpec, *, well: bool) -> bool:
 def _crashed(node: NodeState, child: Child, slot: Slot, process: Process, why: str, cause: str) -> None:
     assert process.ready_at is not None
     pause = slot.backoff.failed(node.now - process.ready_at)
-    is_counted = cause != "" and cause == node.last_cause
-    node.last_cause = cause
-    if not is_counted and node.intensity.add(node.now):
-        slot.move("FATAL")
-        spec = node.spec
-        text = f"more than {spec.intensity} restarts within {spec.period:g} s; the last to end was {process.key}: {why}"
-        give_up(node, Failure("intensity", text, process.key))
+    if _is_one_too_many(node, slot, process.key, why, cause):
         return
     if slot.successor is not None and not slot.successor.ending:
         slot.move("STARTING")  # the one that was to replace it does so at once
@@ -82,6 +78,19 @@ def _crashed(node: NodeState, child: Child, slot: Slot, process: Process, why: s
         slot.move("BACKOFF")
     slot.start_at = node.now + pause
     _take_companions(node, child)
+
+
+def _is_one_too_many(node: NodeState, slot: Slot, key: ProcessKey, why: str, cause: str) -> bool:
+    """Count a restart, if that is not done for its cause already, and give up where it is one too many."""
+    is_counted = cause != "" and cause == node.last_cause
+    node.last_cause = cause
+    if is_counted or not node.intensity.add(node.now):
+        return False
+    slot.move("FATAL")
+    spec = node.spec
+    text = f"more than {spec.intensity} restarts within {spec.period:g} s; the last to end was {key}: {why}"
+    give_up(node, Failure("intensity", text, key))
+    return True
 
 
 def _take_companions(node: NodeState, child: Child) -> None:
@@ -97,12 +106,18 @@ def _take_companions(node: NodeState, child: Child) -> None:
                     slot.want()
 
 
-def _boot_failed(node: NodeState, child: Child, slot: Slot, key: ProcessKey, why: str, *, never_was: bool) -> None:
+def _boot_failed(
+    node: NodeState, child: Child, slot: Slot, key: ProcessKey, why: str, cause: str, *, never_was: bool
+) -> None:
     slot.start_at = node.now + slot.backoff.failed()
     if slot.trial:
         slot.trial = False
         slot.move("BACKOFF")
         roll_failed(node, child, why, at_once=not child.spec.surge)
+        return
+    if cause:
+        if not _is_one_too_many(node, slot, key, why, cause):
+            slot.move("BACKOFF")
         return
     slot.boot_failures += 1
     others_serve = child.ready > 0 and (node.up or child.started or child.tolerated)

@@ -147,6 +147,21 @@ def test_what_has_one_cause_is_one_restart() -> None:
     assert tree.root.state.failure is not None
 
 
+def test_what_ends_a_boot_from_outside_is_a_restart_and_no_failed_boot() -> None:
+    tree = Tree(SupervisorSpec([child("a", replicas=2)], intensity=4))
+    each, started = tree.root.state.child("a"), tree.step(Tick(), 0.0)
+    for number in range(1, 6):
+        keys = [action.key for action in started if isinstance(action, Spawn)]
+        assert len(keys) == 2
+        assert tree.root.state.failure is None
+        started = [a for key in keys for a in tree.step(Exited(key, None, "gone", f"cause {number}"), number * 1.0)]
+        started += tree.step(Tick(), number + 0.9)
+        assert not each.cannot_start
+    failure = tree.root.state.failure
+    assert failure is not None
+    assert failure.kind == "intensity"
+
+
 def test_what_was_up_outlives_a_machine_that_cannot_fork() -> None:
     world = running(child("a"))
     world.exit(world.key("a"), 1)
