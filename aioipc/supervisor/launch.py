@@ -48,7 +48,9 @@ class Launch:
     rlimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Soft and hard limit, by the names of ``getrlimit(2)`` in lower case without ``RLIMIT_``; -1 is no limit."""
     user: str | int | None = None
-    """With it come its groups, and HOME, USER and LOGNAME, unless `env` says otherwise."""
+    """With it come its groups, and HOME, USER and LOGNAME, unless `env` says otherwise. A number without an entry has
+    the HOME "/", and neither of the others.
+    """
     group: str | int | None = None
     title: str | None = None
     """What ``ps`` shows for a service; a command shows its own command line."""
@@ -74,6 +76,10 @@ class Launch:
         person = self._person()
         if person is not None:
             os.environ.update({"HOME": person.pw_dir, "USER": person.pw_name, "LOGNAME": person.pw_name})
+        elif self.user is not None:  # a number without a name: at least nothing of the master's is taken for its own
+            os.environ["HOME"] = "/"
+            os.environ.pop("USER", None)
+            os.environ.pop("LOGNAME", None)
         for name, value in self.env.items():
             with _naming("env", name):
                 if value is None:

@@ -86,7 +86,9 @@ class ChildSpec:
     """Resource limits, by the names of ``getrlimit(2)`` such as "nofile": soft and hard, or one for both; ``None`` is
     no limit."""
     user: str | int | None = None
-    """The user that it runs as, by name or number; only root may choose."""
+    """The user that it runs as, by name or number; only root may choose. With it come its groups, and HOME, USER and
+    LOGNAME; where a number has no entry in the list of users, HOME is "/", and the others are not set.
+    """
     group: str | int | None = None
     """The group that it runs as; ``None`` is the user's own."""
     max_age: float | None = None
@@ -107,7 +109,7 @@ class ChildSpec:
     title: str | None = None
     """Its process title; ``None`` is its name and the number of the replica."""
     stdin: Literal["null", "inherit"] = "null"
-    """Its standard input."""
+    """Its standard input: none, or the master's, where it has one."""
     stdout: Literal["inherit", "capture", "null"] = "inherit"
     """Its standard output: the master's, through the master line by line with name and pid, or nowhere."""
     stderr: Literal["inherit", "capture", "null"] = "inherit"

@@ -72,9 +72,10 @@ async def test_everything_is_in_force(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @NEEDS_ROOT
-async def test_another_user(tmp_path: Path) -> None:
+async def test_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All ids and groups; it still dies with its parent, which the kernel forgets with the change."""
     by_name = Launch(user="nobody", stdout="capture", cwd="/", env={"USER": "mine"})
+    monkeypatch.setenv("USER", "root")
     by_number = Launch(user=12345, group=23456, stdout="capture")
     group_only = Launch(group=grp.getgrgid(NOBODY.pw_gid).gr_name)
     async with launcher(PRELOAD) as start:
@@ -98,7 +99,7 @@ async def test_another_user(tmp_path: Path) -> None:
             assert (await owner.ended()).with_zygote
             await_gone = process(owner.process.pid)
             assert await_gone is None or await_gone.is_zombie
-    for line in (f"HOME {NOBODY.pw_dir}", "USER mine"):
+    for line in (f"HOME {NOBODY.pw_dir}", "USER mine", "HOME /", "USER None"):
         assert line in start.texts()
     assert start.texts().count("dies with its parent by signal 9") == 2
 
