@@ -95,7 +95,7 @@ class Child:
                 self.pipes[name], self._their_pipes[name] = _pipe(undo)
             self._copies: dict[str, int] = {}
             self._listeners: dict[str, int] = {}
-            if stdin and _is_open(0):
+            if stdin and _has_stdin():
                 self._copies["stdin"] = _copy(0, undo)
             for name, fd in listeners.items():
                 self._listeners[name] = _copy(fd, undo)
@@ -207,12 +207,14 @@ def _copy(fd: int, undo: contextlib.ExitStack) -> int:
     return copy
 
 
-def _is_open(fd: int) -> bool:
+def _has_stdin() -> bool:
+    """Whether descriptor 0 is a standard input. Where that is closed any other may have its number: one that is not for
+    children, as every descriptor that Python opens.
+    """
     try:
-        os.fstat(fd)
-    except OSError:  # a daemon has closed it
+        return os.get_inheritable(0)
+    except OSError:
         return False
-    return True
 
 
 def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:

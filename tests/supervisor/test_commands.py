@@ -182,20 +182,28 @@ async def test_what_ignores_sigterm_is_killed_with_its_children() -> None:
         wait_ended(grandchild)
 
 
-@pytest.mark.parametrize("stdin", ["null", "inherit"])
+@pytest.mark.parametrize("stdin", ["null", "inherit", "closed"])
 def test_standard_input(stdin: str, tmp_path: Path) -> None:
-    """The master's own, where that is asked for; for services and commands alike."""
+    """The master's own, where that is asked for; where that is closed, nothing that has its number by now."""
     from ..harness.scripts import run_script
 
+    how = "null" if stdin == "null" else "inherit"
     program = f"""
-        import asyncio, sys
+        import asyncio, os
         from aioipc.supervisor.launch import Launch
         from tests.supervisor.launching import launcher
 
         async def main():
             async with launcher() as start:
-                await start.command("cat", launch=Launch(stdin={stdin!r}, stdout="capture")).ended()
+                await start.command("cat", launch=Launch(stdin={how!r}, stdout="capture")).ended()
             print(start.texts())
+
+        if {stdin!r} == "closed":
+            os.close(0)
+            number, other = os.pipe()
+            assert number == 0
+            os.write(other, b"of the master alone")
+            os.close(other)
         asyncio.run(main())
     """
     expected = ["typed here"] if stdin == "inherit" else []
