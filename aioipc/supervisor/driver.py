@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from .actions import Action, Escalate, Finished, Kill, Reloaded, ReloadNested, Report, Spawn, Stop, Up
-from .events import Command, Exited, ProcessEvent, ProcessKey, Shutdown, SpawnFailed, Tick
+from .events import Command, Exited, ProcessEvent, ProcessKey, Reload, Shutdown, SpawnFailed, Tick
 from .foreign_zombies import ForeignReaper
 from .generations import Generations
 from .held_listeners import HeldListeners
@@ -60,10 +60,10 @@ class Driver:
         """An error of this package that has ended it."""
         self.overdue: int = 0
         """How many processes did not stop in time while all was stopped."""
-        self.reloads: dict[int, str | None] = {}
-        """The reloads that have ended, by generation, with what was wrong."""
         self.generations: Generations = Generations(loop, self._doomed)
         self.leases: Leases = Leases(held)
+        self._reloads: dict[int, asyncio.Future[str | None]] = {}
+        """Those that have not ended, by generation."""
         self._notify = NotifyDirectory()
         self._resources = Resources(loop, self.generations, self.leases, self._notify, self._doomed)
         self._reaper = ForeignReaper(loop)
@@ -90,6 +90,16 @@ class Driver:
             self._carry_out(self.tree.step(command, self._now(), at=at))
         finally:
             self._settle()
+
+    def reload(self, generation: int, spec: SupervisorSpec | None) -> asyncio.Future[str | None]:
+        """Begin to reload everything; when that has ended the future has what was wrong. Raises as `command`."""
+        ended = self._reloads[generation] = self._loop.create_future()
+        try:
+            self.command(Reload(generation, spec))
+        except BaseException:
+            self._reloads.pop(generation, None)
+            raise
+        return ended
 
     @asynccontextmanager
     async def listening(self, path: Path, specs: tuple[ChildSpec, ...]) -> AsyncIterator[None]:
@@ -238,7 +248,8 @@ class Driver:
                 case Up():
                     self.is_up = True
                 case Reloaded(_, generation, failure):
-                    self.reloads[generation] = failure
+                    if (ended := self._reloads.pop(generation, None)) is not None and not ended.done():
+                        ended.set_result(failure)
                 case Finished():
                     self.finished = action
                 case Escalate() | ReloadNested():  # said by a report; within the tree

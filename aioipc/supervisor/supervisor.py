@@ -23,7 +23,7 @@ from ..exceptions import (
 )
 from .checks import check_count, check_seconds
 from .driver import Driver
-from .events import DeleteChild, Reload, RestartChild, Scale, StartChild, TerminateChild
+from .events import DeleteChild, RestartChild, Scale, StartChild, TerminateChild
 from .held_listeners import HeldListeners
 from .node_state import Child
 from .serialization import dump
@@ -315,10 +315,10 @@ class Supervisor:
         _check_sendable(children)
         async with driver.listening((), children):
             generation = self._generation + 1
-            driver.command(Reload(generation, spec))
+            ended = driver.reload(generation, spec)
             self._generation = generation
-        await self._until(driver, lambda: generation in driver.reloads)
-        if (failure := driver.reloads.pop(generation)) is not None:
+        await self._until(driver, ended.done)
+        if (failure := ended.result()) is not None:
             raise ReloadFailed(f"the reload was given up: {failure}")
         new = [child for child in driver.tree.root.state.children if child.spec in children and child.goal == "up"]
         await self._until(driver, lambda: all(child.condition != "starting" or child.cannot_start for child in new))

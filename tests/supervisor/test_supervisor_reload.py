@@ -65,6 +65,19 @@ async def test_a_new_spec(tmp_path: Path) -> None:
         assert len(pids(supervisor)) == 6
 
 
+async def test_a_cancelled_reload_goes_on_and_leaves_nothing(tmp_path: Path) -> None:
+    async with Supervisor(SupervisorSpec([Journal(tmp_path / "journal").standing("web")])) as supervisor:
+        reloading = asyncio.create_task(supervisor.reload())
+        await until(supervisor, lambda: len(supervisor.children()[0].processes) == 2)
+        reloading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reloading
+        await supervisor.reload()
+        assert replica(supervisor, "web").generation == 2
+        assert supervisor._driver is not None
+        assert not supervisor._driver._reloads
+
+
 async def test_listeners_of_a_child_change(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     spec = ChildSpec("web", functions.serve, listeners={"http": f"unix://{path}"})
