@@ -13,19 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from .._loop.finish import finish
-from ..exceptions import (
-    ClosedResourceError,
-    ReloadFailed,
-    SerializationError,
-    SupervisorFailed,
-    UnsupportedPlatform,
-    WorkerBootError,
-)
+from ..exceptions import ClosedResourceError, ReloadFailed, SerializationError, UnsupportedPlatform
 from .checks import check_count, check_seconds
 from .driver import Driver
 from .events import DeleteChild, RestartChild, Scale, StartChild, TerminateChild
 from .held_listeners import HeldListeners
 from .node_state import Child
+from .outcomes import has_any, is_lost, is_replaced, is_scaled, is_started, raise_boot_failure, supervisor_failed
 from .serialization import dump
 from .serving import has_failed, is_serving, pool_now
 from .shutdown import DEFAULT_TIMEOUT, shutdown_deadline
@@ -178,16 +172,7 @@ class Supervisor:
         if driver.finished is None or (failure := driver.finished.failure) is None:
             return
         self._failure_seen = True
-        key = failure.key
-        ending = None if key is None else driver.last_ending(key.path)
-        raise SupervisorFailed(
-            failure.reason,
-            kind=failure.kind,
-            child="" if key is None else "/".join(key.path),
-            replica=None if key is None else key.slot,
-            exitcode=None if ending is None else ending.code,
-            stderr="" if ending is None else ending.stderr,
-        )
+        raise supervisor_failed(driver, failure)
 
     # -- children --------------------------------------------------------------------------------------------
 
@@ -209,8 +194,8 @@ class Supervisor:
         child = driver.tree.root.state.children[-1]
         try:
             if spec.gate:
-                await self._until(driver, lambda: child.condition != "starting" or child.cannot_start)
-            self._raise_boot_failure(driver, (spec.name,), child)
+                await self._until(driver, lambda: is_started(child))
+            raise_boot_failure(driver, (spec.name,), child)
         except BaseException:
             root = driver.tree.root.state
             if child in root.children and child.goal != "deleted" and not root.stopping:
@@ -225,7 +210,7 @@ class Supervisor:
         driver, path, child = self._find(name)
         old = {process.key for process in child.processes()}
         driver.command(TerminateChild(path[-1]), path[:-1])
-        await self._until(driver, lambda: not any(process.key in old for process in child.processes()))
+        await self._until(driver, lambda: not has_any(child, old))
 
     async def restart_child(self, name: str) -> None:
         """Start a child that is down or has failed; replace the processes of one that runs, as in a reload.
@@ -238,14 +223,8 @@ class Supervisor:
         old = {process.key for process in child.processes() if process.state != "STARTING"}
         driver.problems.pop(path, None)
         driver.command(RestartChild(path[-1]), path[:-1])
-
-        def is_done() -> bool:
-            left = any(process.key in old for process in child.processes())
-            is_over = path in driver.problems or child.cannot_start or child.condition in ("failed", "down")
-            return is_over or (not left and _is_settled(child))
-
-        await self._until(driver, is_done)
-        self._raise_boot_failure(driver, path, child)
+        await self._until(driver, lambda: path in driver.problems or is_replaced(child, old))
+        raise_boot_failure(driver, path, child)
 
     async def delete_child(self, name: str) -> None:
         """Stop a child and forget it; returns when its processes are gone and its listeners closed.
@@ -286,15 +265,9 @@ class Supervisor:
         """
         driver, path, child = self._find(name)
         driver.command(Scale(path[-1], replicas), path[:-1])
-
-        def is_done() -> bool:
-            surplus = any(slot.number >= child.replicas for slot in child.slots)
-            is_over = child.cannot_start or child.condition in ("failed", "down")
-            return is_over or (child.condition == "up" and not surplus)
-
-        await self._until(driver, is_done)
-        if child.cannot_start or child.condition == "failed":
-            self._raise_boot_failure(driver, path, child)
+        await self._until(driver, lambda: is_scaled(child))
+        if is_lost(child):
+            raise_boot_failure(driver, path, child)
 
     async def reload(self, spec: SupervisorSpec | None = None) -> None:
         """Replace every process by one with the code, environment and files of now, and take on a new spec if given.
@@ -321,8 +294,8 @@ class Supervisor:
         if (failure := ended.result()) is not None:
             raise ReloadFailed(f"the reload was given up: {failure}")
         new = [child for child in driver.tree.root.state.children if child.spec in children and child.goal == "up"]
-        await self._until(driver, lambda: all(child.condition != "starting" or child.cannot_start for child in new))
-        if failed := [driver.problems.get((c.name,), c.name) for c in new if c.condition == "failed" or c.cannot_start]:
+        await self._until(driver, lambda: all(is_started(child) for child in new))
+        if failed := [driver.problems.get((child.name,), child.name) for child in new if is_lost(child)]:
             raise ReloadFailed(f"all that ran before was reloaded, but {'; '.join(failed)}")
 
     def pool(self, name: str) -> Pool:
@@ -352,7 +325,7 @@ class Supervisor:
 
         await self._until(driver, is_known)
         if has_failed(driver, path):
-            self._raise_boot_failure(driver, path, driver.tree.nodes[path[:-1]].state.child(path[-1]))
+            raise_boot_failure(driver, path, driver.tree.nodes[path[:-1]].state.child(path[-1]))
 
     def children(self) -> tuple[ChildStatistics, ...]:
         """Return what the children are doing, at any depth, in start order. Raises ClosedResourceError where the
@@ -401,20 +374,6 @@ class Supervisor:
             await driver.wait(lambda: driver.finished is not None)
             self._raise_failure(driver)
             raise ClosedResourceError("the supervisor has stopped")
-
-    def _raise_boot_failure(self, driver: Driver, path: tuple[str, ...], child: Child) -> None:
-        if not child.cannot_start and child.condition != "failed" and path not in driver.problems:
-            return
-        ending = driver.last_ending(path)
-        text = driver.problems.get(path) or f"{'/'.join(path)} cannot start: {'' if ending is None else ending.text}"
-        stderr, code = ("", None) if ending is None else (ending.stderr, ending.code)
-        raise WorkerBootError(text, stderr=stderr, exitcode=code)
-
-
-def _is_settled(child: Child) -> bool:
-    """Whether all its processes are up, and none is in the course of being replaced."""
-    under_way = any(slot.retire or slot.successor is not None or slot.leaving is not None for slot in child.slots)
-    return child.condition == "up" and not under_way
 
 
 def _path(name: object) -> tuple[str, ...]:
