@@ -112,6 +112,8 @@ async def drip(writer: asyncio.StreamWriter) -> None:
         writer.write(bytes([byte]))
         await writer.drain()
         await asyncio.sleep(0.02)
+        if writer.is_closing():  # to write to it now would be a RuntimeError of uvloop
+            raise ConnectionResetError
 
 
 async def test_garbage_and_slow_clients(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
