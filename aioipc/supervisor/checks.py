@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+MAX_REPLICAS = 1000
+"""More is taken for a slip: the master looks at all of them at each event, and would do nothing else."""
+
 
 def check_count(name: str, value: object) -> int:
     """Return the whole number; raises TypeError where it is none, ValueError below 1."""
@@ -12,6 +15,13 @@ def check_count(name: str, value: object) -> int:
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value
+
+
+def check_replicas(value: object) -> int:
+    """Return the number of replicas; raises TypeError where it is none, ValueError where it is not 1 to 1000."""
+    if check_count("replicas", value) > MAX_REPLICAS:
+        raise ValueError(f"replicas must be at most {MAX_REPLICAS}, not {value}")
+    return value  # type: ignore[return-value]
 
 
 def check_seconds(name: str, value: object, least: float = 0.0) -> float:

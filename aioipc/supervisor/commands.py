@@ -5,7 +5,7 @@ Each is checked first: what is refused has changed nothing.
 
 from __future__ import annotations
 
-from .checks import check_count
+from .checks import check_replicas
 from .events import DeleteChild, Reload, RestartChild, Scale, StartChild, TerminateChild
 from .node_state import Child, NodeState
 from .rolling import request_reload, revive
@@ -48,7 +48,7 @@ def restart_child(node: NodeState, event: RestartChild) -> None:
 def scale(node: NodeState, event: Scale) -> None:
     """See `Scale`."""
     child = node.child(event.name)
-    check_count("replicas", event.replicas)
+    check_replicas(event.replicas)
     if child.spec.kind in ("pool", "supervisor") and event.replicas != 1:
         hint = "; its PoolSpec says how many workers it has" if child.spec.kind == "pool" else ""
         raise ValueError(f"replicas must be 1 for a {child.spec.kind}, not {event.replicas}{hint}")

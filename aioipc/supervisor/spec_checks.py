@@ -17,7 +17,7 @@ from dataclasses import MISSING, Field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from .addresses import parse_address
-from .checks import check_count, check_fraction, check_positive_seconds, check_seconds
+from .checks import check_count, check_fraction, check_positive_seconds, check_replicas, check_seconds
 from .heartbeat import LEAST_TIMEOUT
 from .pool_target import PoolTarget
 from .signal_numbers import signal_number
@@ -134,7 +134,8 @@ def _check_pool(spec: ChildSpec, pool: PoolTarget) -> dict[str, Any]:
 
 
 def _check_process(spec: ChildSpec, kind: Kind) -> dict[str, Any]:
-    for name in ("replicas", "max_unavailable", "concurrency"):
+    check_replicas(spec.replicas)
+    for name in ("max_unavailable", "concurrency"):
         check_count(name, getattr(spec, name))
     for name in ("max_memory", "max_tasks"):
         if getattr(spec, name) is not None:

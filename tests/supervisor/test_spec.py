@@ -156,6 +156,11 @@ def test_whole_numbers(name: str) -> None:
     assert refused(ValueError, **{name: 0}) == f"child 'web': {name} must be at least 1, not 0"
 
 
+def test_replicas_have_a_limit() -> None:
+    assert ChildSpec("web", "a:b", replicas=1000).replicas == 1000
+    assert refused(ValueError, replicas=1001) == "child 'web': replicas must be at most 1000, not 1001"
+
+
 @pytest.mark.parametrize("name", SECONDS)
 def test_seconds(name: str) -> None:
     for bad in (True, [1], b"1"):

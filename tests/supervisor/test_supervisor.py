@@ -280,8 +280,9 @@ async def test_refusals(journal: Journal) -> None:
                 await call("x")
             with pytest.raises(LookupError, match="no child 'x/y'"):
                 await call("x/y")
-        with pytest.raises(ValueError, match="replicas"):
-            await supervisor.scale("web", 0)
+        for wrong in (0, 100000):
+            with pytest.raises(ValueError, match="replicas"):
+                await supervisor.scale("web", wrong)
         lock = asyncio.Lock()
 
         async def unsendable(worker: aioipc.WorkerContext) -> None:
