@@ -24,6 +24,14 @@ _OF_OTHERS = (
 )
 """What a service manager tells the master alone."""
 
+_NEEDED = {
+    "nice": "less than the master's needs CAP_SYS_NICE, or a limit of that name",
+    "user": "only root, or who has CAP_SETUID and CAP_SETGID, becomes another user",
+    "group": "only root, or who has CAP_SETGID, gets another group",
+    "rlimits": "a hard limit above the master's needs CAP_SYS_RESOURCE, and nofile ends at fs.nr_open",
+}
+"""What is missing where the kernel does not permit an option."""
+
 
 class LaunchError(Exception):
     """The kernel refuses to set a process up as it was asked to."""
@@ -176,6 +184,9 @@ def _naming(name: str, value: object) -> Iterator[None]:
     except LaunchError:
         raise
     except OSError as error:
-        raise LaunchError(name, error.errno, f"{value!r}: {os.strerror(error.errno or 0)}") from error
+        text = f"{value!r}: {os.strerror(error.errno or 0)}"
+        if isinstance(error, PermissionError) and (needed := _NEEDED.get(name.partition("[")[0])):
+            text += f"; {needed}"
+        raise LaunchError(name, error.errno, text) from error
     except (ValueError, LookupError, OverflowError) as error:
         raise LaunchError(name, None, f"{value!r}: {error}") from error

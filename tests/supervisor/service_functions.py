@@ -245,7 +245,7 @@ async def try_launches(worker: WorkerContext) -> None:
         try:
             launch.apply(2)
         except LaunchError as error:
-            print(error.refusal.field, error.refusal.errno)
+            print(error.refusal.field, error.refusal.errno, error.refusal.text.partition("; ")[2])
     await worker.ready()
 
 

@@ -138,7 +138,12 @@ async def test_what_only_root_may() -> None:
     lower = Launch(user="nobody", stdout="capture", rlimits={"nofile": (100, 100)})
     async with launcher(PRELOAD) as start:
         await start.service(f.try_launches, lower).ended()
-    assert start.texts() == ["nice 13", "user 1", "group 1", "rlimits['nofile'] 1"]
+    assert start.texts() == [
+        "nice 13 less than the master's needs CAP_SYS_NICE, or a limit of that name",
+        "user 1 only root, or who has CAP_SETUID and CAP_SETGID, becomes another user",
+        "group 1 only root, or who has CAP_SETGID, gets another group",
+        "rlimits['nofile'] 1 a hard limit above the master's needs CAP_SYS_RESOURCE, and nofile ends at fs.nr_open",
+    ]
 
 
 def test_is_taken_from_whatever_has_the_same_fields(tmp_path: Path) -> None:
