@@ -130,7 +130,7 @@ class Master:
         if self._quick_code is not None:
             return self._quick_code
         if overdue := self.supervisor.statistics().overdue:
-            _log.warning("the end: %d processes did not stop in time", overdue)
+            _log.warning("the end: %d %s did not stop in time", overdue, "process" if overdue == 1 else "processes")
             return EXIT_OVERDUE
         _log.info("the end: all that was accepted is finished")
         return 0

@@ -100,7 +100,7 @@ class Supervised:
     def __str__(self) -> str:
         if self._pool is not None:
             return f"the pool {'/'.join(self.key.path)}"
-        return f"{self.key} (pid {self.handle.pid})"
+        return str(self.key) if self.handle.pid is None else f"{self.key} (pid {self.handle.pid})"
 
     @property
     def pool(self) -> Pool | None:
