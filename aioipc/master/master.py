@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from .._loop.signal_routing import Subscription
 from ..exceptions import ClosedResourceError, IPCError, ReloadFailed, SupervisorFailed
+from ..kernel.state_directory import VARIABLE, candidates
 from ..supervisor.notify_sender import NotifySender
 from ..supervisor.spec import ChildSpec, SupervisorSpec
 from ..supervisor.spec_changes import compare_specs
@@ -170,7 +171,9 @@ class Master:
         for path in default_paths(os.getpid()):
             with contextlib.suppress(OSError):  # then there is another place
                 return ControlServer(path, do, self._tail)
-        _log.warning("there is no control socket: no directory for it can be used (see AIOIPC_STATE_DIR)")
+        tried = ", ".join(each.path for each in candidates()) or "there is none"
+        text = "there is no control socket: no directory can be used that is of this user alone (see %s): %s"
+        _log.warning(text, VARIABLE, tried)
         return None
 
     # -- the end ---------------------------------------------------------------------------------------------

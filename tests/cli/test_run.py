@@ -167,6 +167,14 @@ def test_what_does_not_start(place: Path) -> None:
     with master(place, "shop:serve", "-w", "1", "--bind", "tcp://192.0.2.1:1") as running:
         assert running.wait() == 3
         assert "nothing was started: " in running.log
+    assert "there is no control socket" not in running.log
+    shared = place / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    env = {"AIOIPC_STATE_DIR": str(shared)}
+    with master(place, "shop:serve", "-w", "1", "--bind", "tcp://192.0.2.1:1", env=env) as running:
+        assert running.wait() == 3
+        assert f"no directory can be used that is of this user alone (see AIOIPC_STATE_DIR): {shared}" in running.log
     (place / "dying.toml").write_text('supervisor.intensity = 1\nchild.web = {target = ["sleep", "0.1"], ready = 0.01}')
     with master(place, "dying.toml") as running:
         assert running.wait() == 4
