@@ -127,7 +127,8 @@ def _rest(slot: Slot) -> None:
 
 def _overdue(node: NodeState, slot: Slot, process: Process) -> None:
     if process.state == "STARTING":
-        kill_faulty(node, process, f"it was not ready after {process.spec.boot_timeout:g} s")
+        hint = ": it has not called worker.ready()" if process.spec.ready == "call" else ""
+        kill_faulty(node, process, f"it was not ready after {process.spec.boot_timeout:g} s{hint}")
     elif not process.killed:
         kill(node, process, "it did not stop in time", dump=True)
     else:

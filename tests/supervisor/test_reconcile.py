@@ -177,7 +177,7 @@ def test_not_ready_in_time() -> None:
     world.spawned(world.key("a"))
     world.advance(10.0)
     [kill] = [action for action in world.history if isinstance(action, Kill)]
-    assert (kill.why, kill.dump) == ("it was not ready after 10 s", True)
+    assert (kill.why, kill.dump) == ("it was not ready after 10 s: it has not called worker.ready()", True)
     world.exit(world.key("a"), -9)
     assert world.told(Spawn) == ["a.0"]
     assert world.child("a").slots[0].boot_failures == 1
