@@ -90,26 +90,9 @@ def supervise(
             _log.error("nothing was started: %s", plain_text(error))
             return EXIT_BOOT
         adapt = captured if log_format == "json" else _as_it_is
-        return _run(load, spec, shutdown=shutdown, control=where, title=title, tail=tail, adapt=adapt)
-
-
-def _run(
-    load: Callable[[], SupervisorSpec],
-    spec: SupervisorSpec,
-    *,
-    shutdown: float,
-    control: str | bool,
-    title: str,
-    tail: LogTail,
-    adapt: Callable[[ChildSpec], ChildSpec],
-) -> int:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-
-        async def main() -> int:
-            master = Master(load, spec, shutdown=shutdown, control=control, title=title, tail=tail, adapt=adapt)
-            return await master.main()
-
-        return runner.run(main())
+        master = Master(load, spec, shutdown=shutdown, control=where, title=title, tail=tail, adapt=adapt)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(master.main())
 
 
 def _as_it_is(child: ChildSpec) -> ChildSpec:
