@@ -47,7 +47,7 @@ KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 _SUFFIX = ".owner"
 _NAME = re.compile(rf"({'|'.join(KINDS)})\.[0-9a-z]+\.[0-9a-f]{{16}}\.owner")
 _LARGEST = 65536  # bytes of a record; a path may have 4096
-_PATIENCE = 0.1  # seconds to wait for somebody who looks whether a lock is held
+_PATIENCE = 5.0  # seconds to wait for somebody who looks whether a lock is held, and may have to wait for a CPU
 
 
 @dataclass(frozen=True, slots=True)

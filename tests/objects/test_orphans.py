@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -249,6 +250,19 @@ def test_clean_ups_beside_makers_and_users() -> None:
     """Processes make, open and lose objects of the same names meanwhile; the living keep them, the dead nothing."""
     os.mkdir(os.environ["AIOIPC_STATE_DIR"], 0o700)
     run_script(ROOT / "tests/objects/clean_up_storm.py", "40", timeout=55).check()
+
+
+def test_who_opens_waits_for_a_slow_clean_up() -> None:
+    """It may have lost its CPU with the lock in its hand; who went on without would have the object taken away."""
+    record = leave_one(f"aioipc.SysVMessageQueue.create({KEY})")
+    with locked_alone(record.path) as (fd, _):
+        slow = threading.Timer(0.5, fcntl.flock, (fd, fcntl.LOCK_UN))
+        slow.start()
+        queue = aioipc.SysVMessageQueue.open(KEY)
+        slow.join()
+    assert only(remove_orphans()) == ("kept", "a living process has it")
+    queue.close()
+    assert only(remove_orphans()) == ("removed", "its owner is dead and nobody uses it")
 
 
 def test_the_pid_of_another_process_tells_nothing() -> None:
