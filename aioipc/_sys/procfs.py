@@ -46,6 +46,12 @@ def start_time(pid: int) -> int | None:
     return int(text[text.rindex(b")") + 2 :].split(maxsplit=20)[19])
 
 
+def is_running(pid: int, started: int) -> bool:
+    """Return whether the process of this pid that was started at this clock tick has not ended; a zombie has."""
+    info = process_info(pid)
+    return info is not None and info.state not in "ZX" and start_time(pid) == started
+
+
 def started_at(pid: int) -> float | None:
     """Return when a process was started, in seconds since the epoch; ``None`` where nobody can tell."""
     ticks = start_time(pid)

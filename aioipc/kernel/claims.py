@@ -25,7 +25,7 @@ from aioipc._sys.file_identity import FileIdentity
 
 from . import state_directory
 from .free_descriptors import descriptor_limit
-from .owner_records import ObjectKind, encode, file_name, lock_shared
+from .owner_records import PATIENCE, ObjectKind, encode, file_name, lock_shared
 from .pipes import above_stdio
 from .record_search import Wanted, find_record
 
@@ -85,12 +85,13 @@ class Claim:
         """Lock the record of an object that exists and is open, if there is one that may be opened.
 
         A System V object is told by its ``id``, its ``key`` (0 for a private one, ``None`` where nobody knows) and its
-        ctime. Where a clean-up is at work on it, wait for that for a moment; look then whether the object is still
-        there. Raises `OSError` with EMFILE or ENFILE where there are no descriptors left.
+        ctime. Where a clean-up is at work on it, or its maker has not written yet what it has made, wait for that for
+        a moment; look then whether the object is still there.
+        Raises `OSError` with EMFILE or ENFILE where there are no descriptors left.
         """
         claim = cls(kind)
         try:
-            claim._lock(find_record(Wanted(kind, name, id, key, changed, file)))
+            claim._lock(Wanted(kind, name, id, key, changed, file))
         except OSError as error:  # it can be used without
             if (limit := descriptor_limit(error.errno)) is not None:
                 text = f"no descriptor is free for the owner record of an object that is opened: {limit}"
@@ -172,12 +173,19 @@ class Claim:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._path)
         return True
 
-    def _lock(self, found: tuple[int, str] | None) -> None:
-        """Take over a record and lock it as a user; where somebody keeps it locked alone for long, have none."""
-        if found is not None:
-            self._fd, self._path = above_stdio(found[0]), found[1]
+    def _lock(self, wanted: Wanted) -> None:
+        """Lock the record as a user, if there is one; where somebody keeps it locked alone for long, have none."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := find_record(wanted)) is not None:
+            self._fd, self._path = above_stdio(found.fd), found.path
             if not lock_shared(self._fd):
-                self.end()
+                break
+            is_there = os.fstat(self._fd).st_nlink > 0
+            if (is_there and not found.unwritten) or time.monotonic() > deadline:
+                return
+            self.end()
+            time.sleep(0.001)
+        self.end()
 
     def _append(self, fields: dict[str, object]) -> None:
         if self._fd >= 0:

@@ -47,7 +47,8 @@ KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 _SUFFIX = ".owner"
 _NAME = re.compile(rf"({'|'.join(KINDS)})\.[0-9a-z]+\.[0-9a-f]{{16}}\.owner")
 _LARGEST = 65536  # bytes of a record; a path may have 4096
-_PATIENCE = 5.0  # seconds to wait for somebody who looks whether a lock is held, and may have to wait for a CPU
+PATIENCE = 5.0
+"""Seconds to wait for somebody who is at work on a record, and may have to wait for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,7 @@ def _lock_alone(fd: int, directory: str) -> LockState:
 
 
 def _eventually(fd: int, operation: int) -> bool:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not _try(fd, operation):
         if time.monotonic() > deadline:
             return False

@@ -3,6 +3,9 @@
 Ids, keys, names and inodes are given again: System V ids begin at 0 after each boot and in each IPC namespace, and the
 number of a namespace goes to a later one. So a record counts only if all that is known fits; of those that do, the
 latest counts, for what was made before is gone where its name, or its id in its namespace, is another one's.
+
+A record whose maker is still at it does not say yet what it is about: this object, or none, since its maker will find
+that there is one already. So whoever finds nothing better waits for that maker, and looks again.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from .free_descriptors import descriptor_limit
 from .owner_records import ObjectKind, OwnerRecord, find_files, open_record, place, read
 
 _TRIES = 3
-_Rank = tuple[bool, float]  # whether it is sure, and when it was made
+
+
+class _Rank(NamedTuple):
+    """How well a record fits, the more the greater."""
+
+    sure: bool
+    unwritten: bool  #: its maker lives and has not written yet what it has made
+    created: float
 
 
 class Wanted(NamedTuple):
@@ -33,28 +43,37 @@ class Wanted(NamedTuple):
     file: FileIdentity | None
 
     def rank(self, record: OwnerRecord) -> _Rank | None:
-        """Return how well a record fits, the more the greater; ``None`` where it is another one's."""
+        """Return how well a record fits; ``None`` where it is another one's."""
         if self.name is None:
             return self._rank_by_id(record)
         if record.name != self.name or (record.made and record.file != self.file):
             return None
-        return record.made, record.created
+        return _Rank(record.made, _is_unwritten(record), record.created)
 
     def _rank_by_id(self, record: OwnerRecord) -> _Rank | None:
         """One by whose maker it may just have been made counts, too: it does not know its id yet.
 
         The ctime need not be that of the record, for anybody may have changed the object; but it was not made later.
+        It is in whole seconds of the kernel's coarse clock, which may show the second before.
         """
         found = record.id == self.id if record.made else bool(self.key)
         if not found or (self.key is not None and (record.key or 0) != self.key) or not _of_here(record):
             return None
-        if self.changed is not None and record.created - 1 > self.changed:
+        if self.changed is not None and int(record.created) - 1 > self.changed:
             return None
-        return record.made and record.changed == self.changed, record.created
+        return _Rank(record.made and record.changed == self.changed, _is_unwritten(record), record.created)
 
 
-def find_record(wanted: Wanted) -> tuple[int, str] | None:
-    """Return the record of an object, open, and its path; ``None`` where there is none. Raises `OSError`."""
+class Found(NamedTuple):
+    """A record that fits."""
+
+    fd: int  #: open
+    path: str
+    unwritten: bool  #: its maker lives and has not written yet what it has made; look again when it has
+
+
+def find_record(wanted: Wanted) -> Found | None:
+    """Return the record of an object; ``None`` where there is none. Raises `OSError`."""
     for _ in range(_TRIES):
         found, missed = _look(wanted)
         if found is not None or not missed:
@@ -62,7 +81,7 @@ def find_record(wanted: Wanted) -> tuple[int, str] | None:
     return None
 
 
-def _look(wanted: Wanted) -> tuple[tuple[int, str] | None, bool]:
+def _look(wanted: Wanted) -> tuple[Found | None, bool]:
     """Return the record that fits best, and whether one was gone before it could be read.
 
     That may be the one: a record that is completed gets another name. So where something was missed only a record that
@@ -78,10 +97,11 @@ def _look(wanted: Wanted) -> tuple[tuple[int, str] | None, bool]:
         else:
             if rank is not None and (best is None or rank > best[0]):
                 best = rank, path
-    if best is None or (missed and not best[0][0]):
+    if best is None or (missed and not best[0].sure):
         return None, missed
+    rank, path = best
     try:
-        return (open_record(best[1]), best[1]), missed
+        return Found(open_record(path), path, rank.unwritten), missed
     except FileNotFoundError:
         return None, True
 
@@ -109,6 +129,15 @@ def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
     else:
         return None if record is None else wanted.rank(record)
     return None
+
+
+def _is_unwritten(record: OwnerRecord) -> bool:
+    """Return whether somebody is about to write what the object is; true where it cannot be seen whether it lives."""
+    if record.made:
+        return False
+    if record.pid_namespace != procfs.namespace("pid"):
+        return True
+    return procfs.is_running(record.pid, record.start_time)
 
 
 def _of_here(record: OwnerRecord) -> bool:

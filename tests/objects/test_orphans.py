@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import pytest
 import aioipc
 from aioipc import OrphanResult, OwnerRecord, remove_orphans
 from aioipc._sys import posix_mq, posix_sem, sysv_messages, sysv_semaphores, sysv_shm
+from aioipc._sys.sysv import IPC_CREAT
 from aioipc.kernel.claims import Claim
 from aioipc.kernel.owner_records import KINDS, ObjectKind, locked_alone, read_records
 
@@ -263,6 +264,36 @@ def test_who_opens_waits_for_a_slow_clean_up() -> None:
     assert only(remove_orphans()) == ("kept", "a living process has it")
     queue.close()
     assert only(remove_orphans()) == ("removed", "its owner is dead and nobody uses it")
+
+
+def test_who_opens_waits_for_its_maker() -> None:
+    """What a third one has begun to make, who will find that it is there already, is not taken for its record."""
+    with Claim.begin("sysv-queue", key=KEY, remove=True) as maker:
+        id = sysv_messages.get(KEY, IPC_CREAT | 0o711)
+        third = Claim.begin("sysv-queue", key=KEY, remove=True)
+        opened: list[aioipc.SysVMessageQueue] = []
+        opening = threading.Thread(target=lambda: opened.append(aioipc.SysVMessageQueue.open(KEY)))
+        opening.start()
+        opening.join(0.2)
+        assert opening.is_alive()
+        maker.complete(id=id, changed=sysv_messages.status(id).last_change)
+        opening.join()
+        third.end(gone=True)
+        maker.end()
+    assert only(remove_orphans()) == ("kept", "a living process has it")
+    opened[0].close()
+    assert only(remove_orphans()) == ("removed", "its owner is dead and nobody uses it")
+
+
+def test_a_ctime_of_the_second_before() -> None:
+    """The kernel's clock for ctime is a coarse one, some milliseconds behind the one that the record is written by."""
+    record = leave_one(f"aioipc.SysVMessageQueue.create({KEY})")
+    assert record.changed is not None
+    path = Path(record.path)
+    path.write_text(path.read_text().replace(repr(record.created), str(record.changed + 1.004)))
+    with closing(aioipc.SysVMessageQueue.open(KEY)):
+        assert only(remove_orphans()) == ("kept", "a living process has it")
+    eventually(lambda: only(remove_orphans())[0] == "removed")  # now it is one from the future
 
 
 def test_the_pid_of_another_process_tells_nothing() -> None:
