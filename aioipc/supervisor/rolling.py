@@ -37,11 +37,9 @@ def roll(node: NodeState) -> None:
         pass
     for child in node.children:
         if child.goal == "up" and not child.held:
-            for slot in child.slots:
-                if is_due(child, slot) and slot.successor_at <= node.now:
-                    _replace(node, child, slot)
-                elif child.roll is not None and child.is_waiting(slot) and (slot.boot_failures or not child.serving):
-                    slot.trial = child.generation != child.roll.generation  # the old one does not work: nothing to lose
+            _replace_due(node, child)
+            if child.roll is not None:
+                _try_in_waiting(child, child.roll)
 
 
 def is_due(child: Child, slot: Slot) -> bool:
@@ -92,18 +90,36 @@ def nested_reloaded(node: NodeState, event: NestedReloaded) -> None:
 # -- one slot ----------------------------------------------------------------------------------------------
 
 
+def _replace_due(node: NodeState, child: Child) -> None:
+    due = [slot for slot in child.slots if is_due(child, slot) and slot.successor_at <= node.now]
+    for slot in due[: max(0, child.spec.max_unavailable - _under_way(child))] if due else ():
+        _replace(node, child, slot)
+
+
+def _under_way(child: Child) -> int:
+    """Return how many slots are in the course of being replaced, as ``max_unavailable`` counts them."""
+    if child.spec.surge:
+        return sum(slot.successor is not None or slot.leaving is not None for slot in child.slots)
+    return child.unavailable
+
+
 def _replace(node: NodeState, child: Child, slot: Slot) -> None:
     assert slot.current is not None
     why = slot.retire or "a newer generation takes its place"
+    node.report("replacing", why, key=slot.current.key)
     if child.spec.surge:
-        under_way = sum(each.successor is not None or each.leaving is not None for each in child.slots)
-        if under_way < child.spec.max_unavailable:
-            node.report("replacing", why, key=slot.current.key)
-            slot.successor = spawn(node, child, slot, trial=child.roll is not None)
-    elif child.unavailable < child.spec.max_unavailable:
-        node.report("replacing", why, key=slot.current.key)
+        slot.successor = spawn(node, child, slot, trial=child.roll is not None)
+    else:
         slot.retire, slot.trial = "", child.roll is not None
         ask(node, slot.current, why)
+
+
+def _try_in_waiting(child: Child, roll: Roll) -> None:
+    """Where the old generation does not work there is nothing to lose."""
+    serves = bool(child.serving)
+    for slot in child.slots:
+        if child.is_waiting(slot) and (slot.boot_failures or not serves):
+            slot.trial = child.generation != roll.generation
 
 
 # -- all of them -------------------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ from .worker_signals import take_signals
 if TYPE_CHECKING:
     from .worker_logging import LogSender
 
-WARM_UP = ("aioipc.supervisor.service_runner",)
-"""What the zygote is to import when it is idle: a service is ready 10 ms earlier then."""
+WARM_UP = ("aioipc.supervisor.service_runner", "aioipc.supervisor.spec")
+"""What the zygote is to import: a service is ready 10 ms earlier then."""
+WARM_UP_BEFORE = 2
+"""Before which child: the first one imports it beside the zygote. A reload of many would give it no idle moment."""
 EXIT_REFUSED = 127
 """Exit code of a process that could not be set up, as of a shell that finds no program."""
 

@@ -20,6 +20,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import math
 import os
 import pickle
 import select
@@ -28,6 +29,7 @@ import socket
 import sys
 import time
 import traceback
+from types import ModuleType
 from typing import Any
 
 from .._sys import failpoints, libc, procfs
@@ -51,6 +53,7 @@ class ZygoteProcess:
         self._entry = ""
         self._command: list[str] = []
         self._warm = True
+        self._asked = 0  # how many workers have been asked for
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
@@ -125,16 +128,20 @@ class ZygoteProcess:
         sys.stderr.flush()
 
     def _warm_up(self) -> None:
-        """When idle, import what async and ``__main__`` tasks need, and what the entry module says, for those to come.
+        """Import what async and ``__main__`` tasks need, and what the entry module says, for those to come.
 
-        The first workers do not wait for it: most of the time of a pool's start would go here.
+        That is done when idle, and the first workers do not wait for it: most of the time of a pool's start would go
+        here. An entry module whose workers all need it says before which of them it is done at the latest.
         """
         self._warm = True
-        entry = sys.modules[self._entry.partition(":")[0]]
-        for name in ("asyncio", "uvloop", "cloudpickle", *getattr(entry, "WARM_UP", ())):
+        for name in ("asyncio", "uvloop", "cloudpickle", *getattr(self._entry_module, "WARM_UP", ())):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
         self._settle_memory()
+
+    @property
+    def _entry_module(self) -> ModuleType:
+        return sys.modules[self._entry.partition(":")[0]]
 
     def _spawn(self, token: int, fresh: bool, layout: list[str], fds: list[int]) -> None:
         if len(fds) != len(layout):  # the kernel drops what does not fit
@@ -142,6 +149,9 @@ class ZygoteProcess:
             text = "the zygote may open no more files (RLIMIT_NOFILE, ulimit -n)"
             self._report("refused", token, text, errno.EMFILE)
             return
+        self._asked += 1
+        if not self._warm and self._asked >= getattr(self._entry_module, "WARM_UP_BEFORE", math.inf):
+            self._warm_up()
         inheritance, parent = boot.Inheritance.received(layout, fds), os.getpid()
         try:
             failpoints.hit("zygote-before-fork")

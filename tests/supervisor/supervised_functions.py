@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import sys
 import time
 
 from aioipc import Listener, SocketStream, WorkerContext
+from aioipc.supervisor.service_main import WARM_UP
 
 
 def write(text: str) -> None:
@@ -57,6 +59,15 @@ async def first_alone(worker: WorkerContext) -> None:
     """The first replica serves; every other one fails."""
     if worker.replica:
         sys.exit(f"there is no place for replica {worker.replica}")
+    await worker.ready()
+    await worker.stopping()
+
+
+async def tell_what_was_there(worker: WorkerContext) -> None:
+    """Write down which modules for services this process has not imported itself: the zygote keeps its own frozen."""
+    own = {id(each) for each in gc.get_objects()}
+    there = [name for name in WARM_UP if name in sys.modules and id(vars(sys.modules[name])) not in own]
+    write(f"{worker.replica}:{','.join(there)}")
     await worker.ready()
     await worker.stopping()
 

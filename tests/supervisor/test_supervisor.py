@@ -15,6 +15,7 @@ import pytest_asyncio
 
 import aioipc
 from aioipc import ChildSpec, Supervisor, SupervisorSpec
+from aioipc.supervisor.service_main import WARM_UP
 
 from ..harness.processes import descendants, eventually_async, is_running
 from . import supervised_functions as functions
@@ -49,6 +50,15 @@ async def test_children_start_in_order_and_stop_in_reverse(journal: Journal) -> 
         await supervisor.start_child(journal.standing("late"))
     with pytest.raises(aioipc.ClosedResourceError, match="entered once"):
         await supervisor.__aenter__()
+
+
+async def test_many_do_not_import_the_same(journal: Journal) -> None:
+    """What every service needs is imported once, before the second one is forked."""
+    many = ChildSpec("web", functions.tell_what_was_there, env=journal.env, replicas=6)
+    async with Supervisor(SupervisorSpec([many])):
+        told = dict(line.split(":") for line in journal.lines)
+        del told["0"]
+        assert told == dict.fromkeys("12345", ",".join(WARM_UP))
 
 
 async def test_restart_kinds(journal: Journal) -> None:
