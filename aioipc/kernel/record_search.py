@@ -132,11 +132,11 @@ def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
 
 
 def _is_unwritten(record: OwnerRecord) -> bool:
-    """Return whether somebody is about to write what the object is; true where it cannot be seen whether it lives."""
+    """Return whether somebody is about to write what the object is; in another PID namespace a lock tells that."""
     if record.made:
         return False
     if record.pid_namespace != procfs.namespace("pid"):
-        return True
+        return record.is_alive()
     return procfs.is_running(record.pid, record.start_time)
 
 

@@ -23,6 +23,7 @@ from aioipc._sys import posix_mq, posix_sem, sysv_messages, sysv_semaphores, sys
 from aioipc._sys.sysv import IPC_CREAT
 from aioipc.kernel.claims import Claim
 from aioipc.kernel.owner_records import KINDS, ObjectKind, locked_alone, read_records
+from aioipc.kernel.record_search import Wanted, find_record
 
 from ..harness.hostile import NOBODY, READ_ONLY_ROOT, run_confined
 from ..harness.processes import eventually, wait_state
@@ -283,6 +284,27 @@ def test_who_opens_waits_for_its_maker() -> None:
     assert only(remove_orphans()) == ("kept", "a living process has it")
     opened[0].close()
     assert only(remove_orphans()) == ("removed", "its owner is dead and nobody uses it")
+
+
+@pytest.mark.parametrize("namespace", ["own", "pid:[1]"])
+def test_who_opens_does_not_wait_for_the_dead(namespace: str) -> None:
+    """Whether the maker of an unfinished record lives is told by its pid; in another namespace by its lock."""
+    record = leave_one(f"aioipc.SysVMessageQueue.create({KEY})")
+    path = Path(record.path)
+    begun = path.read_text().splitlines()[0] + "\n"
+    path.write_text(begun if namespace == "own" else begun.replace(record.pid_namespace, namespace))
+    wanted = Wanted("sysv-queue", None, record.id, KEY, record.changed, None)
+    for is_locked in (False, True):
+        with open(path) as file:
+            if is_locked:
+                fcntl.flock(file, fcntl.LOCK_SH)
+            found = find_record(wanted)
+        assert found is not None
+        os.close(found.fd)
+        assert found.unwritten == (is_locked and namespace != "own")
+    path.unlink()
+    assert record.id is not None
+    sysv_messages.remove(record.id)
 
 
 def test_a_ctime_of_the_second_before() -> None:
