@@ -14,6 +14,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import time
 from typing import Literal, TypeAlias
 
 from aioipc.exceptions import UnsupportedPlatform
@@ -81,3 +82,22 @@ def _check(result: int) -> None:
         if error.errno == errno.EACCES:  # POSIX lets a lock that is held be EAGAIN or EACCES
             error = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         raise error
+
+
+def try_flock(fd: int, operation: int) -> bool:
+    """Lock a whole file (LOCK_SH, LOCK_EX of ``flock(2)``) if that can be done at once; return whether."""
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def flock_within(fd: int, operation: int, patience: float) -> bool:
+    """Lock as `try_flock`, and try for so many seconds: for locks that are held for less than a millisecond."""
+    deadline = time.monotonic() + patience
+    while not try_flock(fd, operation):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True

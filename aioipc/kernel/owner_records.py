@@ -20,7 +20,6 @@ import fcntl
 import json
 import os
 import re
-import time
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from aioipc._sys.file_identity import FileIdentity
+from aioipc._sys.file_locks import flock_within, try_flock
 
 from . import state_directory
 
@@ -216,40 +216,23 @@ def locked_alone(path: str) -> Iterator[tuple[int, LockState]]:
 
 def lock_shared(fd: int) -> bool:
     """Lock a record as a user of its object; False where somebody keeps it locked alone for long."""
-    return _eventually(fd, fcntl.LOCK_SH)
+    return flock_within(fd, fcntl.LOCK_SH, PATIENCE)
 
 
 def _lock_alone(fd: int, directory: str) -> LockState:
     """Who tries takes a lock for a moment, and would look alive to another who tries; so only one does at a time."""
     turn = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not _eventually(turn, fcntl.LOCK_EX):
+        if not flock_within(turn, fcntl.LOCK_EX, PATIENCE):
             raise BlockingIOError("another process keeps the state directory locked", directory)
-        if _try(fd, fcntl.LOCK_EX):
+        if try_flock(fd, fcntl.LOCK_EX):
             return "dead" if os.fstat(fd).st_nlink else "gone"
-        if not _try(fd, fcntl.LOCK_SH):
+        if not try_flock(fd, fcntl.LOCK_SH):
             return "examined"
         fcntl.flock(fd, fcntl.LOCK_UN)
         return "alive"
     finally:
         os.close(turn)
-
-
-def _eventually(fd: int, operation: int) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not _try(fd, operation):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
-
-
-def _try(fd: int, operation: int) -> bool:
-    try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _records(directory: state_directory.StateDirectory, prefix: str = "") -> Iterator[OwnerRecord]:

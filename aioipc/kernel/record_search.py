@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import NamedTuple
 
 from aioipc._sys import procfs
@@ -19,9 +20,7 @@ from aioipc._sys.file_identity import FileIdentity
 
 from . import state_directory
 from .free_descriptors import descriptor_limit
-from .owner_records import ObjectKind, OwnerRecord, find_files, open_record, place, read
-
-_TRIES = 3
+from .owner_records import PATIENCE, ObjectKind, OwnerRecord, find_files, open_record, place, read
 
 
 class _Rank(NamedTuple):
@@ -74,11 +73,11 @@ class Found(NamedTuple):
 
 def find_record(wanted: Wanted) -> Found | None:
     """Return the record of an object; ``None`` where there is none. Raises `OSError`."""
-    for _ in range(_TRIES):
+    deadline = time.monotonic() + PATIENCE
+    while True:
         found, missed = _look(wanted)
-        if found is not None or not missed:
+        if found is not None or not missed or time.monotonic() > deadline:
             return found
-    return None
 
 
 def _look(wanted: Wanted) -> tuple[Found | None, bool]:

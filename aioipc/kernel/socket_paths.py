@@ -16,14 +16,14 @@ import fcntl
 import os
 import socket
 import stat
-import time
 from collections.abc import Iterator
 
 from aioipc._sys.file_identity import file_identity
+from aioipc._sys.file_locks import flock_within
 
 from .claims import UNFINISHED, Claim
 from .names import unlink_if_same
-from .owner_records import discard
+from .owner_records import PATIENCE, discard
 
 
 def bind_datagram(sock: socket.socket, name: str, mode: int, claim: Claim) -> None:
@@ -82,13 +82,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
     """Keep others from taking over a path in a directory; `OSError` with EADDRINUSE where they are long at it."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for _ in range(20):  # whoever takes over a path here needs less than a millisecond
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.001)
-        else:
+        if not flock_within(fd, fcntl.LOCK_EX, PATIENCE):
             raise OSError(errno.EADDRINUSE, "another process has locked the directory of this path", name)
         yield
     finally:

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -349,6 +351,18 @@ def test_no_socket_at_the_path(path: Path) -> None:
     assert path.read_text() == "precious"
     with pytest.raises(FileNotFoundError):
         listen_unix(path.parent / "missing" / "socket")
+
+
+async def test_somebody_else_takes_over_a_path_slowly(path: Path) -> None:
+    """It may have lost its CPU with the directory locked."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    directory = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    slow = threading.Timer(0.3, os.close, (directory,))
+    slow.start()
+    async with listen_unix(path):
+        slow.join()
 
 
 async def test_somebody_elses_path(path: Path) -> None:
