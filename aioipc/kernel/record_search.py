@@ -131,12 +131,13 @@ def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
 
 
 def _is_unwritten(record: OwnerRecord) -> bool:
-    """Return whether somebody is about to write what the object is; in another PID namespace a lock tells that."""
+    """Return whether its maker is about to write what the object is: lives, and keeps the record locked."""
     if record.made:
         return False
-    if record.pid_namespace != procfs.namespace("pid"):
-        return record.is_alive()
-    return procfs.is_running(record.pid, record.start_time)
+    is_ours = record.pid_namespace == procfs.namespace("pid")  # else its pid says nothing
+    if is_ours and not procfs.is_running(record.pid, record.start_time):
+        return False
+    return record.is_alive()
 
 
 def _of_here(record: OwnerRecord) -> bool:

@@ -288,7 +288,7 @@ def test_who_opens_waits_for_its_maker() -> None:
 
 @pytest.mark.parametrize("namespace", ["own", "pid:[1]"])
 def test_who_opens_does_not_wait_for_the_dead(namespace: str) -> None:
-    """Whether the maker of an unfinished record lives is told by its pid; in another namespace by its lock."""
+    """Whether the maker of an unfinished record lives is told by its lock, and by its pid in this namespace."""
     record = leave_one(f"aioipc.SysVMessageQueue.create({KEY})")
     path = Path(record.path)
     begun = path.read_text().splitlines()[0] + "\n"
