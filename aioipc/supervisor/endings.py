@@ -37,7 +37,9 @@ def ended(
     child, slot, process = found
     planned = process.ending and not process.fault
     well = code in process.spec.exit_codes and not process.fault and not never_was
-    why = "; ".join(filter(None, dict.fromkeys((process.fault, why or f"exit code {code}"))))
+    why = why or f"exit code {code}"
+    if process.fault and not why.startswith(process.fault):
+        why = f"{process.fault}; {why}"
     node.report("exited", why, "info" if planned or well else "warning", key=key)
     if process is slot.leaving:
         slot.leaving = None

@@ -183,6 +183,18 @@ def test_not_ready_in_time() -> None:
     assert world.child("a").slots[0].boot_failures == 1
 
 
+def test_why_is_said_once() -> None:
+    world = World(child("a"), child("b")).begin()
+    world.advance(10.0)
+    [kill] = [action for action in world.history if isinstance(action, Kill)]
+    world.exit(kill.key, -9, f"{kill.why}\n--- end of its stderr ---\nhello")
+    assert world.reports("exited")[-1].why == f"{kill.why}\n--- end of its stderr ---\nhello"
+    world.advance(1.0)
+    world.advance(10.0)
+    world.exit(world.key("a"), -9, "it was killed by SIGKILL")
+    assert world.reports("exited")[-1].why == f"{kill.why}; it was killed by SIGKILL"
+
+
 def test_heartbeat_lost() -> None:
     world = running(child("a"))
     world.lose_heartbeat(world.key("a"))

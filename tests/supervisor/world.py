@@ -164,9 +164,9 @@ class World:
                 found += self.advance(fake.spec.ready or 0.0)
         return found
 
-    def exit(self, key: ProcessKey, code: int = 1) -> list[Action]:
+    def exit(self, key: ProcessKey, code: int = 1, why: str = "") -> list[Action]:
         """The process ends."""
-        return self._end(Exited(key, code, f"exited with {code}"))
+        return self._end(Exited(key, code, why or f"exited with {code}"))
 
     def lose_heartbeat(self, key: ProcessKey) -> list[Action]:
         """The process is silent."""
