@@ -84,19 +84,19 @@ def _check(result: int) -> None:
         raise error
 
 
-def try_flock(fd: int, operation: int) -> bool:
-    """Lock a whole file (LOCK_SH, LOCK_EX of ``flock(2)``) if that can be done at once; return whether."""
+def try_flock(fd: int, *, shared: bool) -> bool:
+    """Lock a whole file by ``flock(2)`` if that can be done at once; return whether."""
     try:
-        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        lock(fd, "flock", 0, 0, shared=shared, block=False)
     except BlockingIOError:
         return False
     return True
 
 
-def flock_within(fd: int, operation: int, patience: float) -> bool:
+def flock_within(patience: float, fd: int, *, shared: bool) -> bool:
     """Lock as `try_flock`, and try for so many seconds: for locks that are held for less than a millisecond."""
     deadline = time.monotonic() + patience
-    while not try_flock(fd, operation):
+    while not try_flock(fd, shared=shared):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.001)

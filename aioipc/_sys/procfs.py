@@ -20,6 +20,8 @@ class ProcessInfo(NamedTuple):
     parent: int
     group: int
     session: int
+    started: int
+    """When it was started, in clock ticks since the machine was."""
 
 
 def process_info(pid: int) -> ProcessInfo | None:
@@ -29,8 +31,9 @@ def process_info(pid: int) -> ProcessInfo | None:
             text = file.read()
     except OSError:
         return None
-    state, parent, group, session = text[text.rindex(b")") + 2 :].split(maxsplit=4)[:4]
-    return ProcessInfo(pid, state.decode(), int(parent), int(group), int(session))
+    fields = text[text.rindex(b")") + 2 :].split(maxsplit=20)
+    parent, group, session, started = (int(fields[index]) for index in (1, 2, 3, 19))
+    return ProcessInfo(pid, fields[0].decode(), parent, group, session, started)
 
 
 def start_time(pid: int) -> int | None:
@@ -38,18 +41,14 @@ def start_time(pid: int) -> int | None:
 
     Together with its pid that is one process and no later one of the same number, as long as the machine runs.
     """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except OSError:
-        return None
-    return int(text[text.rindex(b")") + 2 :].split(maxsplit=20)[19])
-
-
-def is_running(pid: int, started: int) -> bool:
-    """Return whether the process of this pid that was started at this clock tick has not ended; a zombie has."""
     info = process_info(pid)
-    return info is not None and info.state not in "ZX" and start_time(pid) == started
+    return None if info is None else info.started
+
+
+def is_running(pid: int, started: int | None = None) -> bool:
+    """Return whether the process of this pid, the one that was `started` then, has not ended; a zombie has."""
+    info = process_info(pid)
+    return info is not None and info.state not in "ZX" and started in (None, info.started)
 
 
 def started_at(pid: int) -> float | None:

@@ -48,7 +48,7 @@ _SUFFIX = ".owner"
 _NAME = re.compile(rf"({'|'.join(KINDS)})\.[0-9a-z]+\.[0-9a-f]{{16}}\.owner")
 _LARGEST = 65536  # bytes of a record; a path may have 4096
 PATIENCE = 5.0
-"""Seconds to wait for somebody who is at work on a record, and may have to wait for a CPU."""
+"""Seconds to wait for somebody who is at work on a record, or on a path, and may have to wait for a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,18 +216,18 @@ def locked_alone(path: str) -> Iterator[tuple[int, LockState]]:
 
 def lock_shared(fd: int) -> bool:
     """Lock a record as a user of its object; False where somebody keeps it locked alone for long."""
-    return flock_within(fd, fcntl.LOCK_SH, PATIENCE)
+    return flock_within(PATIENCE, fd, shared=True)
 
 
 def _lock_alone(fd: int, directory: str) -> LockState:
     """Who tries takes a lock for a moment, and would look alive to another who tries; so only one does at a time."""
     turn = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not flock_within(turn, fcntl.LOCK_EX, PATIENCE):
+        if not flock_within(PATIENCE, turn, shared=False):
             raise BlockingIOError("another process keeps the state directory locked", directory)
-        if try_flock(fd, fcntl.LOCK_EX):
+        if try_flock(fd, shared=False):
             return "dead" if os.fstat(fd).st_nlink else "gone"
-        if not try_flock(fd, fcntl.LOCK_SH):
+        if not try_flock(fd, shared=True):
             return "examined"
         fcntl.flock(fd, fcntl.LOCK_UN)
         return "alive"

@@ -27,7 +27,6 @@ class _Rank(NamedTuple):
     """How well a record fits, the more the greater."""
 
     sure: bool
-    unwritten: bool  #: its maker lives and has not written yet what it has made
     created: float
 
 
@@ -47,7 +46,7 @@ class Wanted(NamedTuple):
             return self._rank_by_id(record)
         if record.name != self.name or (record.made and record.file != self.file):
             return None
-        return _Rank(record.made, _is_unwritten(record), record.created)
+        return _Rank(record.made, record.created)
 
     def _rank_by_id(self, record: OwnerRecord) -> _Rank | None:
         """One by whose maker it may just have been made counts, too: it does not know its id yet.
@@ -60,7 +59,7 @@ class Wanted(NamedTuple):
             return None
         if self.changed is not None and int(record.created) - 1 > self.changed:
             return None
-        return _Rank(record.made and record.changed == self.changed, _is_unwritten(record), record.created)
+        return _Rank(record.made and record.changed == self.changed, record.created)
 
 
 class Found(NamedTuple):
@@ -86,21 +85,24 @@ def _look(wanted: Wanted) -> tuple[Found | None, bool]:
     That may be the one: a record that is completed gets another name. So where something was missed only a record that
     is sure counts.
     """
-    best: tuple[_Rank, str] | None = None
+    fitting: list[tuple[_Rank, OwnerRecord]] = []
     missed = False
     for path in _paths(wanted):
         try:
-            rank = _rank_of(wanted, path)
+            record = _read(path)
         except FileNotFoundError:
             missed = True
         else:
-            if rank is not None and (best is None or rank > best[0]):
-                best = rank, path
-    if best is None or (missed and not best[0].sure):
+            if record is not None and (rank := wanted.rank(record)) is not None:
+                fitting.append((rank, record))
+    fitting.sort(key=lambda each: each[0], reverse=True)
+    if not fitting or (missed and not fitting[0][0].sure):
         return None, missed
-    rank, path = best
+    rank, best = fitting[0]
+    unwritten = None if rank.sure else next((record for _, record in fitting if _is_unwritten(record)), None)
+    path = (unwritten or best).path
     try:
-        return Found(open_record(path), path, rank.unwritten), missed
+        return Found(open_record(path), path, unwritten is not None), missed
     except FileNotFoundError:
         return None, True
 
@@ -111,12 +113,12 @@ def _paths(wanted: Wanted) -> list[str]:
         return [os.path.join(each.path, name) for each in directories for name in find_files(each, prefixes)]
 
 
-def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
+def _read(path: str) -> OwnerRecord | None:
     """Read one; what is no record is left out, with a warning. Raises `OSError` where it, or its like, cannot be."""
     try:
         fd = open_record(path)
         try:
-            record = read(fd, path)
+            return read(fd, path)
         finally:
             os.close(fd)
     except ValueError as error:
@@ -125,8 +127,6 @@ def _rank_of(wanted: Wanted, path: str) -> _Rank | None:
         if error.errno == errno.ENOENT or descriptor_limit(error.errno) is not None:
             raise
         state_directory.say_once(f"{path} is no owner record: {error.strerror}")
-    else:
-        return None if record is None else wanted.rank(record)
     return None
 
 

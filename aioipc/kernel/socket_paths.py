@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import stat
@@ -82,7 +81,7 @@ def locked(directory: str, name: str) -> Iterator[None]:
     """Keep others from taking over a path in a directory; `OSError` with EADDRINUSE where they are long at it."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if not flock_within(fd, fcntl.LOCK_EX, PATIENCE):
+        if not flock_within(PATIENCE, fd, shared=False):
             raise OSError(errno.EADDRINUSE, "another process has locked the directory of this path", name)
         yield
     finally:

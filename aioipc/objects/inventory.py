@@ -86,7 +86,7 @@ def inventory(
         if wanted & (_BY_DESCRIPTORS | _BY_MAPPINGS):
             users = open_files.scan(descriptors=bool(wanted & _BY_DESCRIPTORS), mappings=bool(wanted & _BY_MAPPINGS))
         found = [_with_owner(each, owners) for each in _found(wanted, users, owners, readable)]
-        judged = tuple(judge(each, users.unreadable, _alive) for each in found)
+        judged = tuple(judge(each, users.unreadable, procfs.is_running) for each in found)
         return Inventory(judged, tuple(_notes(wanted, users, owners)), now)
 
 
@@ -146,8 +146,3 @@ def _notes(wanted: set[str], users: OpenFiles, owners: Owners) -> Iterator[str]:
         yield "openers: /proc hides the processes of other users (hidepid); root sees them"
     elif hidden:
         yield f"openers: {hidden} processes of other users do not show what they have open; root sees them"
-
-
-def _alive(pid: int) -> bool:
-    info = procfs.process_info(pid)
-    return info is not None and info.state not in "ZX"

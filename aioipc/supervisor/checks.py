@@ -19,9 +19,10 @@ def check_count(name: str, value: object) -> int:
 
 def check_replicas(value: object) -> int:
     """Return the number of replicas; raises TypeError where it is none, ValueError where it is not 1 to 1000."""
-    if check_count("replicas", value) > MAX_REPLICAS:
-        raise ValueError(f"replicas must be at most {MAX_REPLICAS}, not {value}")
-    return value  # type: ignore[return-value]
+    number = check_count("replicas", value)
+    if number > MAX_REPLICAS:
+        raise ValueError(f"replicas must be at most {MAX_REPLICAS}, not {number}")
+    return number
 
 
 def check_seconds(name: str, value: object, least: float = 0.0) -> float:

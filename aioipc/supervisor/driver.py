@@ -30,11 +30,10 @@ from .service_control import EXIT_DEADLINE
 from .spec import ChildSpec, SupervisorSpec
 from .supervised import Ending, Resources, Supervised
 from .tree import Tree
+from .zygote import LATE
 
 _log = logging.getLogger("aioipc.supervisor")
 _ASK_AGAIN = 0.5
-_LATE = 0.5
-"""Seconds after which a timer says that the loop was blocked, or this process stopped."""
 _CATCH_UP = 0.2
 """Seconds that are given then to hear what was said in time."""
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -176,7 +175,7 @@ class Driver:
     def _tick(self) -> None:
         self._timer = None
         self._drain()
-        if time.monotonic() - self._due_at > _LATE and not self._catching_up:
+        if time.monotonic() - self._due_at > LATE and not self._catching_up:
             self._catching_up = True
             self._timer = self._loop.call_later(_CATCH_UP, self._tick)
             return

@@ -17,6 +17,7 @@ import stat
 from types import TracebackType
 from typing import Self
 
+from .._sys.file_locks import try_flock
 from ..kernel.names import unlink_if_same
 
 _PID = re.compile(rb"[0-9]{1,10}\n?")
@@ -127,11 +128,9 @@ class PidFile:
         content = os.read(fd, 64) if stat.S_ISREG(os.fstat(fd).st_mode) else b"?"
         if not _PID.fullmatch(content):
             raise FileExistsError(errno.EEXIST, "is there and is no pid file: remove it or choose another", self.path)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_flock(fd, shared=False):
             text = f"process {int(content)} is running with this pid file: stop it, or choose another file"
-            raise FileExistsError(errno.EEXIST, text, self.path) from None
+            raise FileExistsError(errno.EEXIST, text, self.path)
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self.path))
         except FileNotFoundError:

@@ -87,13 +87,15 @@ def nested_reloaded(node: NodeState, event: NestedReloaded) -> None:
         adopt(child)
 
 
-# -- one slot ----------------------------------------------------------------------------------------------
+# -- one child ---------------------------------------------------------------------------------------------
 
 
 def _replace_due(node: NodeState, child: Child) -> None:
     due = [slot for slot in child.slots if is_due(child, slot) and slot.successor_at <= node.now]
-    for slot in due[: max(0, child.spec.max_unavailable - _under_way(child))] if due else ():
-        _replace(node, child, slot)
+    if due:
+        room = max(0, child.spec.max_unavailable - _under_way(child))
+        for slot in due[:room]:
+            _replace(node, child, slot)
 
 
 def _under_way(child: Child) -> int:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from .worker_logging import LogSender
 
 WARM_UP = ("aioipc.supervisor.service_runner", "aioipc.supervisor.spec")
-"""What the zygote is to import: a service is ready 10 ms earlier then."""
+"""What the zygote is to import, so that its children need not: what runs a service, and what specs are made of, which
+the module of a service may import as well.
+"""
 WARM_UP_BEFORE = 2
 """Before which child: the first one imports it beside the zygote. A reload of many would give it no idle moment."""
 EXIT_REFUSED = 127

@@ -34,7 +34,7 @@ logging.getLogger("aioipc").addHandler(logging.NullHandler())  # what is said is
 _PACKET = 1 << 18
 _REACTION = 3.0
 """Seconds after which a zygote that was told to kill a worker, or to end, and did not, is killed itself."""
-_LATE = 0.5
+LATE = 0.5
 """Seconds after which a timer says that the loop was blocked, or this process stopped."""
 _LAST_MOMENTS = 0.5
 _FOR_A_WHILE = (errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS)
@@ -153,8 +153,8 @@ class Zygote:
         """Kill a zygote that is stopped or wedged: its workers go with it, and a new one can be started."""
         if token not in self._children or self._ended.done():
             return
-        if self._loop.time() > due + _LATE:  # nobody here could hear what it has said in time
-            self._expect_gone_in(_LATE, token)
+        if self._loop.time() > due + LATE:  # nobody here could hear what it has said in time
+            self._expect_gone_in(LATE, token)
         elif self._patient and token in self._killed and self._children[token].state() not in "ZX?":
             self._expect_gone_in(_REACTION, token)  # the kernel does not let it go (state D)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,12 @@ import pytest
 from aioipc._sys.procfs import (
     available_memory,
     children,
+    is_running,
     private_memory,
     process_info,
     running_in_sessions,
     session_members,
+    start_time,
 )
 
 from ..harness.processes import wait_ended, wait_gone, wait_state
@@ -34,10 +37,15 @@ def sleeping(*, session: bool = False) -> Iterator[subprocess.Popen[bytes]]:
         child.wait()
 
 
+def ticks() -> float:
+    """How long the machine has run, in clock ticks."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+
+
 def test_this_process() -> None:
     info = process_info(os.getpid())
     assert info is not None
-    assert info == (os.getpid(), "R", os.getppid(), os.getpgrp(), os.getsid(0))
+    assert info[:-1] == (os.getpid(), "R", os.getppid(), os.getpgrp(), os.getsid(0))
 
 
 def test_no_such_process() -> None:
@@ -53,7 +61,10 @@ def test_states() -> None:
         wait_state(child.pid, "S")
         info = process_info(child.pid)
         assert info is not None
-        assert info == (child.pid, "S", os.getpid(), child.pid, child.pid)
+        assert info[:-1] == (child.pid, "S", os.getpid(), child.pid, child.pid)
+        assert is_running(child.pid)
+        assert is_running(child.pid, info.started)
+        assert not is_running(child.pid, info.started + 1)
         os.kill(child.pid, signal.SIGSTOP)
         wait_state(child.pid, "T")
         assert (info := process_info(child.pid)) is not None
@@ -62,6 +73,8 @@ def test_states() -> None:
         wait_ended(child.pid)
         assert (info := process_info(child.pid)) is not None
         assert info.state == "Z"
+        assert not is_running(child.pid)
+    assert not is_running(child.pid)
 
 
 def test_running_in_sessions() -> None:
@@ -79,11 +92,16 @@ def test_names_that_look_like_fields(tmp_path: Path, name: str) -> None:
     """A process is called after its file, and a file may be called almost anything."""
     path = tmp_path / os.fsdecode(os.fsencode(name))
     path.symlink_to("/bin/sleep")
+    before = ticks()
     child = subprocess.Popen([path, "1000"])
+    after = ticks()
     try:
         wait_state(child.pid, "S")
         info = process_info(child.pid)
-        assert info == (child.pid, "S", os.getpid(), os.getpgrp(), os.getsid(0))
+        assert info is not None
+        assert info[:-1] == (child.pid, "S", os.getpid(), os.getpgrp(), os.getsid(0))
+        assert before - 1 <= info.started <= after + 1
+        assert start_time(child.pid) == info.started
     finally:
         child.kill()
         child.wait()
